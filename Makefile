@@ -1,0 +1,66 @@
+# Every target works from a fresh clone and makes the environment that it needs. `make help` lists them.
+PYTHON ?= python3
+PORT ?= 8000
+HOST ?= 127.0.0.1
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check train default-model bench-train bench-metric bench-service docker-test clean
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv --clear .venv
+	.venv/bin/python -m pip install --quiet --upgrade pip
+	.venv/bin/python -m pip install --quiet --editable .
+	touch $@
+
+.venv-dev/ready: pyproject.toml
+	$(PYTHON) -m venv --clear .venv-dev
+	.venv-dev/bin/python -m pip install --quiet --upgrade pip
+	.venv-dev/bin/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+.venv-service/ready: pyproject.toml
+	$(PYTHON) -m venv --clear .venv-service
+	.venv-service/bin/python -m pip install --quiet --upgrade pip
+	.venv-service/bin/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+serve: .venv/ready ## Start the service in the foreground (PORT=8000, HOST=127.0.0.1)
+	exec .venv/bin/jaguar-reid serve --host $(HOST) --port $(PORT)
+
+check: .venv-dev/ready ## Format, lint, types, import contracts
+	.venv-dev/bin/ruff format --check .
+	.venv-dev/bin/ruff check .
+	.venv-dev/bin/mypy
+	.venv-dev/bin/lint-imports
+
+test: .venv-dev/ready .venv-service/ready ## All tests, then the engine's and the service's where torch is not installed
+	.venv-dev/bin/python -m pytest --cov --cov-report=term --cov-fail-under=95
+	.venv-dev/bin/coverage report --include='app/reid/*' --omit='app/reid/network.py,app/reid/torch_runtime.py' --fail-under=100
+	.venv-service/bin/python -m pytest tests/reid tests/service --ignore=tests/reid/torch -p no:cacheprovider
+
+train: .venv-dev/ready ## Train on DATA into BUNDLE with CONFIG, for example DATA=data BUNDLE=model_store/mine
+	.venv-dev/bin/jaguar-train fit $(or $(CONFIG),training/configs/convnext_atto.toml) --data $(or $(DATA),data) --out $(or $(BUNDLE),model_store/mine) $(ARGS)
+
+default-model: .venv-dev/ready ## Draw coats and train the bundle that ships, model_store/default
+	rm -rf runs/default-coats
+	.venv-dev/bin/jaguar-train coats --out runs/default-coats $(COATS)
+	.venv-dev/bin/jaguar-train fit training/configs/default.toml --data runs/default-coats --out model_store/default --run runs/default $(ARGS)
+
+bench-train: .venv-dev/ready ## Images/s of fit over a bare training loop (DATA=../shared/data/nyala)
+	.venv-dev/bin/python tests/bench/train.py $(if $(DATA),--data $(DATA))
+
+bench-metric: .venv-dev/ready ## The metric over pytorch-metric-learning's calculator
+	.venv-dev/bin/python tests/bench/metric.py
+
+bench-service: .venv/ready ## Memory at rest, and a submission over known embeddings
+	.venv/bin/python tests/bench/service.py
+
+docker-test: ## Build the container, start it with compose, ask it, take it down
+	bash tests/docker/test_compose.sh
+
+clean: ## Remove environments, caches and runs; bundles stay
+	rm -rf .venv .venv-dev .venv-service .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage runs build dist
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

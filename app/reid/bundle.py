@@ -1,0 +1,219 @@
+"""A model bundle: one folder with a manifest and weights. Saved atomically, verified on load, never unpickled.
+
+The format is described in `model_store/README.md`.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, JsonValue, ValidationError
+
+from app.reid.errors import BundleError
+from app.reid.preprocess import Pixels
+from app.reid.spec import ModelSpec, PreprocessSpec, Spec
+
+MANIFEST = "manifest.json"
+TORCH_WEIGHTS = "model.safetensors"
+ONNX_WEIGHTS = "model.onnx"
+SPLIT = "split.csv"
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class FileEntry(Spec):
+    """What a weight file must be, to the byte."""
+
+    sha256: Sha256
+    bytes: int = Field(ge=1)
+
+
+class Probe(Spec):
+    """The embedding of a picture that everybody can draw from the seed (`probe_pixels`)."""
+
+    seed: int
+    embedding: tuple[float, ...]
+
+
+class Provenance(Spec):
+    """Where the weights come from."""
+
+    config: dict[str, JsonValue]
+    seed: int
+    git_commit: str | None
+    data_fingerprint: str
+
+
+class Manifest(Spec):
+    """`manifest.json`: everything that is needed to serve the weights, and where they come from."""
+
+    format: Literal["jaguar-reid"] = "jaguar-reid"
+    version: Literal[1] = 1
+    name: str
+    created: str
+    backbone: str
+    pooling: Literal["avg"] = "avg"
+    embedding_dim: int
+    preprocess: PreprocessSpec
+    files: dict[str, FileEntry]
+    probe: Probe
+    calibration: dict[str, JsonValue] | None = None
+    provenance: Provenance
+    metrics: dict[str, JsonValue]
+
+    @property
+    def model(self) -> ModelSpec:
+        """The network's part of the manifest."""
+        return ModelSpec(backbone=self.backbone, pooling=self.pooling, embedding_dim=self.embedding_dim)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose manifest was read and whose weight files have the sizes and hashes that it states."""
+
+    folder: Path
+    manifest: Manifest
+
+    def read(self, name: str) -> bytes:
+        """A weight file's bytes, checked against the manifest.
+
+        Raises:
+            BundleError: the file is missing, or not the one that the manifest describes.
+        """
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            raise BundleError(f"bundle {self.folder.name}: the manifest lists no {name}")
+        try:
+            data = (self.folder / name).read_bytes()
+        except OSError as error:
+            raise BundleError(f"bundle {self.folder.name}: {name} cannot be read: {error.strerror}") from error
+        if len(data) != entry.bytes:
+            raise BundleError(
+                f"bundle {self.folder.name}: {name} has {len(data)} bytes; the manifest says {entry.bytes}"
+            )
+        if file_entry(data).sha256 != entry.sha256:
+            raise BundleError(f"bundle {self.folder.name}: {name} has another sha256 than the manifest says")
+        return data
+
+    def model_version(self, weights: str, runtime: str, precision: str) -> str:
+        """Twelve hex digits over all that an embedding depends on; names, dates and metrics are no part of it."""
+        facts = {
+            "preprocess": self.manifest.preprocess.model_dump(mode="json"),
+            "backbone": self.manifest.backbone,
+            "pooling": self.manifest.pooling,
+            "embedding_dim": self.manifest.embedding_dim,
+            "sha256": self.manifest.files[weights].sha256,
+            "runtime": runtime,
+            "precision": precision,
+        }
+        canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def file_entry(data: bytes) -> FileEntry:
+    """Size and sha256 of a weight file."""
+    return FileEntry(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+
+
+def probe_pixels(seed: int, size: tuple[int, int]) -> Pixels:
+    """(H, W, 3) uint8 noise that every language can draw: SHAKE-256 of the seed in decimal."""
+    height, width = size
+    noise = hashlib.shake_256(str(seed).encode()).digest(height * width * 3)
+    return np.frombuffer(noise, dtype=np.uint8).reshape(height, width, 3)
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Reads the manifest and verifies every weight file that it lists.
+
+    Raises:
+        BundleError: no such bundle, a manifest that cannot be used, or a weight file that is not the stated one.
+    """
+    place = _readable(folder)
+    try:
+        text = (place / MANIFEST).read_text(encoding="utf-8")
+    except OSError as error:
+        raise BundleError(f"bundle {folder.name}: {MANIFEST} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BundleError(f"bundle {folder.name}: {MANIFEST} is not UTF-8") from error
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "the file"
+        raise BundleError(f"bundle {folder.name}: {MANIFEST}: {field}: {first['msg']}") from error
+    bundle = Bundle(place, manifest)
+    for name in manifest.files:
+        if Path(name).name != name:
+            raise BundleError(f"bundle {folder.name}: {MANIFEST} lists a file outside the bundle")
+        bundle.read(name)
+    return bundle
+
+
+def save_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    """Writes a whole bundle beside `folder` and then puts it in its place.
+
+    A kill at any moment leaves a bundle that `open_bundle` loads: the new one, or the one that was there.
+
+    Raises:
+        BundleError: the disk is full or cannot be written; what was there stays.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
+        fresh.chmod(0o755)  # mkdtemp's 0700 would keep the service's own user out
+        for name, data in {**files, MANIFEST: manifest.model_dump_json(indent=2).encode() + b"\n"}.items():
+            _write_synced(fresh / name, data)
+        _sync_folder(fresh)
+        if folder.exists():
+            folder.rename(_previous(folder))
+        fresh.rename(folder)
+        _sync_folder(folder.parent)
+        shutil.rmtree(_previous(folder), ignore_errors=True)
+    except OSError as error:
+        raise BundleError(f"bundle {folder.name} cannot be saved: {error.strerror}; the former one stays") from error
+
+
+def _previous(folder: Path) -> Path:
+    return folder.parent / f".{folder.name}.previous"
+
+
+def _readable(folder: Path) -> Path:
+    """The bundle, or the one before it where a kill came between the two renames of `save_bundle`."""
+    if folder.is_dir():
+        return folder
+    if _previous(folder).is_dir():
+        return _previous(folder)
+    raise BundleError(f"there is no bundle {folder.name}: {folder} is not a folder")
+
+
+def _sweep(folder: Path) -> None:
+    """Takes away what killed saves left, and keeps whatever is the only loadable bundle."""
+    for left in folder.parent.glob(f".{folder.name}.new-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    if folder.exists():
+        shutil.rmtree(_previous(folder), ignore_errors=True)
+    elif _previous(folder).exists():
+        _previous(folder).rename(folder)
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

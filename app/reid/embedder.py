@@ -1,0 +1,124 @@
+"""From a file's bytes to its embedding, and from a bundle's folder to something that does this."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from app.reid.bundle import ONNX_WEIGHTS, TORCH_WEIGHTS, Bundle, Manifest, open_bundle, probe_pixels
+from app.reid.errors import BundleError
+from app.reid.preprocess import DEFAULT_MAX_PIXELS, Float32, Pixels, decode_image, fit, to_array
+from app.reid.runtime import OnnxRuntime, Runtime
+from app.reid.spec import PreprocessSpec
+
+RuntimeName = Literal["onnx", "torch"]
+Precision = Literal["float32"]
+
+PROBE_COSINE = 0.9999
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """`embed(bytes) = embed_prepared([prepare(bytes)])`; training calls `embed_prepared` on its own cache.
+
+    batch_size: pictures in one forward pass. At 1 an embedding does not depend on its neighbours, to the last bit,
+    and on a CPU larger batches are no faster.
+    """
+
+    spec: PreprocessSpec
+    runtime: Runtime
+    batch_size: int = 1
+    max_pixels: int = DEFAULT_MAX_PIXELS
+
+    def prepare(self, data: bytes, name: str = "image") -> Pixels:
+        """A file's bytes -> (H, W, 3 or 4) uint8, decoded, upright and fitted. Raises ImageError."""
+        return fit(decode_image(data, self.spec, name=name, max_pixels=self.max_pixels), self.spec)
+
+    def embed_prepared(self, prepared: Sequence[Pixels]) -> Float32:
+        """N prepared pictures -> (N, D) float32 unit-norm embeddings, in the order given; N is at least 1.
+
+        Raises:
+            BundleError: the network answered with a NaN or an infinity.
+        """
+        parts = []
+        for start in range(0, len(prepared), self.batch_size):
+            batch = [to_array(pixels, self.spec) for pixels in prepared[start : start + self.batch_size]]
+            parts.append(self.runtime.run(np.stack(batch)))
+        embeddings = np.concatenate(parts)
+        if not np.isfinite(embeddings).all():
+            raise BundleError("the network gave an embedding that is not finite")
+        return embeddings
+
+    def embed(self, data: bytes, name: str = "image") -> Float32:
+        """A file's bytes -> its (D,) embedding."""
+        embedding: Float32 = self.embed_prepared([self.prepare(data, name)])[0]
+        return embedding
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A bundle that was verified and embeds. `version` is the model_version of its embeddings."""
+
+    embedder: Embedder
+    manifest: Manifest
+    version: str
+
+
+def load_model(
+    folder: Path,
+    *,
+    runtime: RuntimeName = "onnx",
+    precision: Precision = "float32",
+    threads: int | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> LoadedModel:
+    """A bundle's folder -> an embedder that reproduced the bundle's probe.
+
+    Raises:
+        BundleError: the bundle is missing or damaged, the runtime is not installed, or the network answers otherwise
+            than it did when it was exported.
+    """
+    bundle = open_bundle(folder)
+    if runtime == "torch":
+        weights, engine = TORCH_WEIGHTS, _torch_runtime(bundle)
+    else:
+        weights, engine = ONNX_WEIGHTS, OnnxRuntime(bundle.read(ONNX_WEIGHTS), threads=threads)
+    embedder = Embedder(bundle.manifest.preprocess, engine, max_pixels=max_pixels)
+    _check_probe(embedder, bundle)
+    return LoadedModel(embedder, bundle.manifest, bundle.model_version(weights, runtime, precision))
+
+
+def _torch_runtime(bundle: Bundle) -> Runtime:
+    """The one place that reaches for torch by name, so that the service starts without it."""
+    try:
+        module = importlib.import_module("app.reid.torch_runtime")
+    except ImportError as error:
+        raise BundleError("the torch runtime needs the `train` extra: pip install 'jaguar-reid[train]'") from error
+    engine: Runtime = module.TorchRuntime.load(bundle.manifest.model, bundle.read(TORCH_WEIGHTS))
+    return engine
+
+
+def _check_probe(embedder: Embedder, bundle: Bundle) -> None:
+    probe, dimensions = bundle.manifest.probe, bundle.manifest.embedding_dim
+    expected = np.array(probe.embedding)
+    try:
+        answer = embedder.embed_prepared([probe_pixels(probe.seed, bundle.manifest.preprocess.size)])[0]
+    except BundleError:
+        raise
+    except Exception as error:  # whatever the runtime raises on a network of other dimensions
+        raise BundleError(f"bundle {bundle.manifest.name}: the network refuses a picture of the stated size") from error
+    if answer.shape != (dimensions,) or expected.shape != (dimensions,):
+        raise BundleError(
+            f"bundle {bundle.manifest.name}: the manifest says {dimensions} dimensions, the network gives {answer.size}"
+            f" and the probe has {expected.size}"
+        )
+    with np.errstate(all="ignore"):  # a probe of zeros has no cosine, which is not enough either
+        cosine = float(answer @ expected / (np.linalg.norm(answer) * np.linalg.norm(expected)))
+    if not cosine >= PROBE_COSINE:
+        raise BundleError(
+            f"bundle {bundle.manifest.name}: the network answers the probe with cosine {cosine:.6f} to the stored"
+            f" embedding; at least {PROBE_COSINE} is needed"
+        )

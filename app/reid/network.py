@@ -1,0 +1,138 @@
+"""The network: a timm backbone, the neck, the unit sphere. The only home of timm in the engine."""
+
+import difflib
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from app.reid.errors import BundleError, ConfigError
+from app.reid.spec import ModelSpec
+
+
+class EmbeddingModel(nn.Module):
+    """timm backbone without classifier -> global pooling -> Linear -> BatchNorm -> L2.
+
+    Source of the neck (BNNeck): Luo et al. 2019, "Bag of Tricks and A Strong Baseline for Deep Person
+    Re-identification".
+    """
+
+    backbone: Any  # timm's networks share no type that knows of their features
+
+    def __init__(self, spec: ModelSpec, *, drop_path: float = 0.0) -> None:
+        """Builds the network with random weights. drop_path: stochastic depth rate in [0, 1), training only.
+
+        Raises:
+            ConfigError: timm knows no such backbone, or it takes no drop_path or no average pooling.
+        """
+        super().__init__()
+        self.spec = spec
+        self.backbone = create_backbone(spec.backbone, drop_path=drop_path)
+        # Some networks end in a layer of another width than their last feature map, num_features.
+        self.linear = nn.Linear(self.backbone.head_hidden_size, spec.embedding_dim)
+        self.batch_norm = nn.BatchNorm1d(spec.embedding_dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) preprocessed pictures -> (N, D) unit-norm embeddings."""
+        return F.normalize(self.neck_output(images))
+
+    def neck_output(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, D), what BatchNorm gives before the unit sphere; the training head sits on it."""
+        return self._neck(self.backbone(images))
+
+    @property
+    def has_places(self) -> bool:
+        """Whether the embedding is a sum over places: average pooling, then LayerNorm or nothing, then the neck."""
+        return (
+            isinstance(self.backbone, timm.models.ConvNeXt)
+            and isinstance(getattr(self.backbone.head, "pre_logits", nn.Identity()), nn.Identity)
+            and isinstance(self._head_norm, (nn.LayerNorm, nn.Identity))
+        )
+
+    def embed_with_places(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) -> (N, D) unit-norm embeddings and (N, h, w, D) places; eval mode only.
+
+        Each place of the last feature map owns `(A f_i + d) / (h w |z|)` of the embedding: LayerNorm's mean and
+        variance are those of the pooled vector, and the constant d (LayerNorm's bias, the linear bias, BatchNorm's
+        shift) is spread evenly. Places sum to the embedding, so the cosine of two photos is the sum over pairs of
+        places of their dot products.
+
+        Raises:
+            ValueError: a network for which this does not hold.
+        """
+        if not self.has_places:
+            raise ValueError(f"the embedding of {self.spec.backbone} is no sum over places")
+        features: Tensor = self.backbone.forward_features(images)
+        z = self._neck(self.backbone.forward_head(features, pre_logits=True))
+        norm = z.norm(dim=1, keepdim=True)
+        shares = F.linear(self._normalised_places(features), self.linear.weight * self._batch_norm_scale[:, None])
+        constant = z - shares.mean(dim=(1, 2))  # d, without writing each of its terms a second time
+        places = (shares + constant[:, None, None, :]) / (shares.shape[1] * shares.shape[2] * norm[:, None, None, :])
+        return z / norm, places
+
+    def _neck(self, pooled: Tensor) -> Tensor:
+        z: Tensor = self.batch_norm(self.linear(pooled))
+        return z
+
+    @property
+    def _head_norm(self) -> nn.Module:
+        """What normalises the pooled vector; nothing where the backbone normalises before it pools."""
+        norm: nn.Module = getattr(self.backbone.head, "norm", nn.Identity())
+        return norm
+
+    @property
+    def _batch_norm_scale(self) -> Tensor:
+        """(D,) what BatchNorm multiplies by in eval mode."""
+        variance = self.batch_norm.get_buffer("running_var")
+        return self.batch_norm.weight / torch.sqrt(variance + self.batch_norm.eps)
+
+    def _normalised_places(self, features: Tensor) -> Tensor:
+        """(N, C, h, w) -> (N, h, w, C): LayerNorm without its bias, with the statistics of the pooled vector."""
+        places = features.permute(0, 2, 3, 1)
+        norm = self._head_norm
+        if not isinstance(norm, nn.LayerNorm):
+            return places
+        pooled = places.mean(dim=(1, 2), keepdim=True)
+        mean = pooled.mean(dim=3, keepdim=True)
+        variance = (pooled - mean).square().mean(dim=3, keepdim=True)
+        return (places - mean) / torch.sqrt(variance + norm.eps) * norm.weight
+
+
+def create_backbone(name: str, *, drop_path: float = 0.0, pretrained: bool = False) -> nn.Module:
+    """A timm backbone without classifier, global average pooling; with ImageNet weights from timm's hub if asked.
+
+    Raises:
+        ConfigError: timm knows no such backbone, or it takes no drop_path or no average pooling.
+        OSError: the hub cannot be reached.
+    """
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=5)
+        hint = f"; close: {', '.join(close)}" if close else ""
+        raise ConfigError(f"timm knows no backbone {name!r}{hint}")
+    options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
+    try:
+        return timm.create_model(name, pretrained=pretrained, num_classes=0, global_pool="avg", **options)
+    except (TypeError, AssertionError) as error:  # how timm's networks refuse an option
+        wanted = ["average pooling", *options]
+        raise ConfigError(f"the backbone {name!r} cannot be built with {' and '.join(wanted)}: {error}") from error
+
+
+def load_weights(model: EmbeddingModel, weights: dict[str, Tensor], source: str) -> None:
+    """Puts tensors into a model, all of them, in place.
+
+    Raises:
+        BundleError: a tensor is missing, left over, of another shape or not finite; each is named.
+    """
+    expected = model.state_dict()
+    missing, extra = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
+    if missing or extra:
+        raise BundleError(f"{source}: tensors missing {missing[:3]}, unknown {extra[:3]}")
+    for name, tensor in weights.items():
+        if tensor.shape != expected[name].shape:
+            shapes = f"{tuple(tensor.shape)}; the network has {tuple(expected[name].shape)}"
+            raise BundleError(f"{source}: tensor {name} has the shape {shapes}")
+        if not torch.isfinite(tensor).all():
+            raise BundleError(f"{source}: tensor {name} is not finite")
+    model.load_state_dict(weights)
