@@ -1,0 +1,163 @@
+import hashlib
+import http.server
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+
+from app.reid.errors import BundleError, ConfigError
+from training.config import ModelConfig
+from training.start import build_model
+
+BACKBONE = "test_convnext"
+
+
+def config(pretrained):
+    return ModelConfig(backbone=BACKBONE, embedding_dim=16, pretrained=str(pretrained))
+
+
+@pytest.fixture(scope="module")
+def weights():
+    torch.manual_seed(3)
+    return timm.create_model(BACKBONE, num_classes=10).state_dict()
+
+
+def same_backbone(model, weights):
+    return all(torch.equal(tensor, weights[name]) for name, tensor in model.backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_weights_file(tmp_path, weights, suffix):
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save(weights, path)
+    else:
+        safetensors.torch.save_file(weights, path)
+    assert same_backbone(build_model(config(path)), weights)
+
+
+def test_a_file_that_does_not_fit_names_tensor_and_both_shapes(tmp_path, weights):
+    path = tmp_path / "weights.safetensors"
+    wrong = {**weights, "stem.0.weight": torch.zeros(3, 3)}
+    safetensors.torch.save_file(wrong, path)
+    with pytest.raises(
+        BundleError, match=r"backbone.stem.0.weight has the shape \(3, 3\); the network has \(24, 3, 4, 4\)"
+    ):
+        build_model(config(path))
+    del wrong["stem.0.weight"]
+    safetensors.torch.save_file(wrong, path)
+    with pytest.raises(BundleError, match=r"missing \['backbone.stem.0.weight'\]"):
+        build_model(config(path))
+
+
+class Payload:
+    def __reduce__(self):
+        return (print, ("unpickled",))
+
+
+def test_nothing_is_unpickled(tmp_path, capsys):
+    path = tmp_path / "weights.pth"
+    torch.save({"x": Payload()}, path)
+    with pytest.raises(ConfigError, match="nothing is ever unpickled"):
+        build_model(config(path))
+    assert "unpickled" not in capsys.readouterr().out
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(ConfigError, match="there is no such file or bundle"):
+        build_model(config(tmp_path / "none.pth"))
+    (tmp_path / "text.safetensors").write_text("hello")
+    with pytest.raises(ConfigError, match="not a weights file"):
+        build_model(config(tmp_path / "text.safetensors"))
+
+
+def test_an_unknown_backbone_is_answered_with_close_names():
+    with pytest.raises(ConfigError, match="timm knows no backbone 'convnext_ato'; close: convnext_atto"):
+        build_model(ModelConfig(backbone="convnext_ato"))
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """The two calls of the hub's protocol that fetching one file takes."""
+
+    content = b""
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        found = self.path.endswith("/model.safetensors")
+        self.send_response(200 if found else 404)
+        self.send_header("ETag", f'"{hashlib.sha256(self.content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("Content-Length", str(len(self.content) if found else 0))
+        self.end_headers()
+        if found and self.command == "GET":
+            self.wfile.write(self.content)
+
+    def log_message(self, *_args):
+        pass
+
+
+FETCH = f"""
+import sys
+from training.config import ModelConfig
+from training.start import build_model
+from app.reid.errors import ConfigError
+try:
+    model = build_model(ModelConfig(backbone="{BACKBONE}", embedding_dim=16, pretrained="imagenet"))
+    print(float(model.backbone.stem[0].weight.double().sum()))
+except ConfigError as error:
+    print(error)
+"""
+
+
+def fetch(tmp_path, endpoint):
+    environment = {
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(tmp_path),
+        "HF_HUB_DISABLE_XET": "1",
+        "PATH": "/usr/bin:/bin",
+    }
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", FETCH], capture_output=True, text=True, env=environment, cwd=root, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().splitlines()[-1]
+
+
+def test_imagenet_weights_come_from_the_hub(tmp_path, weights):
+    class Filled(Hub):
+        content = safetensors.torch.save(dict(timm.create_model(BACKBONE).state_dict()))
+
+    expected = safetensors.torch.load(Filled.content)["stem.0.weight"].double().sum()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Filled)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        answer = fetch(tmp_path, f"http://127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert float(answer) == pytest.approx(float(expected))
+
+
+def test_a_hub_that_is_not_there_is_answered_with_the_ways_out(tmp_path):
+    class Empty(Hub):
+        def do_GET(self):
+            self.send_response(404)
+            self.end_headers()
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Empty)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        answer = fetch(tmp_path, f"http://127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert "could not be fetched from timm's hub" in answer
+    assert 'or to "none"' in answer

@@ -1,0 +1,1 @@
+"""Jaguar re-ID, the tool: turns photos with names into a model bundle. Offline; imports `app.reid` only."""

@@ -1,0 +1,95 @@
+"""The files of a run's folder: written atomically, read without unpickling anything but tensors and plain values."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from app.reid.errors import ConfigError, DataError
+
+STATE, BEST, METRICS, SPLIT = "state.pt", "best.pt", "metrics.jsonl", "split.csv"
+
+
+class RunFolder:
+    """`split.csv`, `metrics.jsonl`, `state.pt` (the last step saved) and `best.pt` (the best epoch's weights)."""
+
+    def __init__(self, path: Path) -> None:
+        """Names the folder; nothing is made yet."""
+        self.path = path
+
+    def start(self, *, resume: bool) -> None:
+        """Makes the folder, or makes sure that it holds no run that would be lost.
+
+        Raises:
+            ConfigError: a run is there and `resume` was not asked for.
+        """
+        if not resume and (self.path / STATE).exists():
+            raise ConfigError(f"{self.path} holds a run already; add --resume to go on with it, or name another --run")
+        self.path.mkdir(parents=True, exist_ok=True)
+        for left in self.path.glob(".*.part"):  # what a killed save left
+            left.unlink()
+
+    def save(self, name: str, value: dict[str, Any]) -> None:
+        """Puts tensors and plain values into a file, in one step as far as any reader or crash can see.
+
+        Raises:
+            DataError: the disk is full or cannot be written; the former file stays.
+        """
+        self._replace(name, lambda file: torch.save(value, file))
+
+    def write_text(self, name: str, text: str) -> None:
+        """Like `save`, for text."""
+        self._replace(name, lambda file: file.write(text.encode()))
+
+    def load(self, name: str) -> dict[str, Any] | None:
+        """What `save` wrote, on the CPU; None if there is no such file.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        path = self.path / name
+        if not path.exists():
+            return None
+        try:
+            loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # zip, pickle and refusal errors share no base
+            raise DataError(
+                f"{path} cannot be read ({type(error).__name__}); remove the folder to start anew"
+            ) from error
+        return loaded
+
+    def append_metrics(self, record: dict[str, Any]) -> None:
+        """One more line of `metrics.jsonl`."""
+        with (self.path / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of `metrics.jsonl`."""
+        path = self.path / METRICS
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def keep_metrics(self, step: int) -> None:
+        """Drops the lines of `metrics.jsonl` after a step, half-written ones included: they will be run again."""
+        path = self.path / METRICS
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        self.write_text(METRICS, "".join(kept))
+
+    def _replace(self, name: str, write: Callable[[BinaryIO], object]) -> None:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=self.path)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(self.path / name)
+        except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
+            Path(temporary).unlink(missing_ok=True)
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise DataError(f"{self.path / name} cannot be saved: {reason}; the former file stays") from error
