@@ -77,7 +77,7 @@ def evaluate_command(
 def coats_command(
     folder: Annotated[Path, typer.Option("--out", help="The folder to draw into; it must be new or empty.")],
     identities: Annotated[int, typer.Option(help="Animals to train on.")] = 31,
-    photos: Annotated[int, typer.Option(help="Training photos of each.")] = 20,
+    photos: Annotated[int, typer.Option(help="Training photos of each.")] = 60,
     test: Annotated[int, typer.Option(help="Test photos.")] = 371,
     seed: Annotated[int, typer.Option(help="The same seed draws the same files.")] = 0,
 ) -> None:

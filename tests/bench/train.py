@@ -87,7 +87,9 @@ def main() -> None:
     arguments = parser.parse_args()
     config = load_config(arguments.config)
     photos = load_photos(arguments.data, config.preprocess)
-    print(f"{len(photos)} photos, {torch.get_num_threads()} threads, {config.model.backbone} at {config.preprocess.size}")
+    print(
+        f"{len(photos)} photos, {torch.get_num_threads()} threads, {config.model.backbone} at {config.preprocess.size}"
+    )
     off = config.model_copy(update={"augment": config.augment.model_copy(update=dict.fromkeys(OFF, 0.0))})
     for title, wanted, variant in (("augmentation off", 0.93, off), (arguments.config.name, 0.85, config)):
         print(f"{title}:")

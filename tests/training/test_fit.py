@@ -118,7 +118,9 @@ def test_a_diverging_run_exits_with_1(tmp_path, herd, config_file):
     options = ("--set", "optim.learning_rate=1e30", "--set", "optim.head_learning_rate=1e30")
     done = run("fit", config_file, "--data", herd, "--out", tmp_path / "x", "--run", tmp_path / "run", *options)
     assert done.exit_code == 1
-    assert "the network gave an embedding that is not finite; the last good state is kept" in " ".join(done.output.split())
+    assert "the network gave an embedding that is not finite; the last good state is kept" in " ".join(
+        done.output.split()
+    )
 
 
 def test_evaluate_tells_seen_from_unseen(fitted, herd, tmp_path, make_herd):

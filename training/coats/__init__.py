@@ -2,7 +2,7 @@
 
     coat(seed, identity, flank)            one flank's texture, rosettes and all
     photo(texture, rng, size=(480, 320))   an RGBA cut-out of it, background hidden under alpha 0
-    draw_dataset(out, identities=31, photos=1895)
+    draw_dataset(out, identities=31, photos=60)
 
 From the bottom up: noise, atlas (which part lies where on a texture), rosettes, coat; scene (all that chance decides
 about a photo), body (shape), paint, backdrop, photo; plan, dataset. Nothing here needs torch.

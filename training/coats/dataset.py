@@ -37,7 +37,7 @@ def draw_dataset(
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> None:
-    """Draws `photos` training photos of `identities` jaguars and `test` test photos into the new folder `out`.
+    """Draws `photos` training photos of each of `identities` jaguars, and `test` test photos, into the new folder `out`.
 
     Below `out`, as on Kaggle: train.csv, test.csv (all ordered pairs), sample_submission.csv, train/train/*.png,
     test/test/*.png; and test_truth.csv, which Kaggle keeps. The photos come first, so a folder with CSVs is complete.
@@ -78,7 +78,7 @@ def _vary(rng: np.random.Generator, size: tuple[int, int]) -> tuple[int, int]:
 def _check(identities: int, photos: int, test: int, seed: int, size: tuple[int, int], workers: int | None) -> None:
     limits = [
         ("identities", identities, 1),
-        ("photos", photos, max(1, identities)),
+        ("photos", photos, 1),
         ("test", test, 2),
         ("seed", seed, 0),
         ("width", size[0], MIN_SIDE),

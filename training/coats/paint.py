@@ -84,10 +84,18 @@ def paint(canvas: Canvas, skin: Skin, ribbon: Ribbon, light: Light, roll: float)
 
 
 def _texel(region: Region, along: Float32, up: Float32) -> tuple[Float32, Float32]:
-    """Place on the tube (share along; body units up around it) -> column and row on the atlas, kept in the region."""
-    column = region.left + np.clip(along, 0.0, 1.0) * (region.along - 1)
-    row = np.clip(region.middle - up * np.float32(region.unit), region.top, region.top + region.around - 1)
-    return column.astype(np.float32), row.astype(np.float32)
+    """Place on the tube (share along; body units up around it) -> column and row on the atlas.
+
+    What lies beyond the region is its mirror image: the coat goes on there, and a stretched edge would be streaks.
+    """
+    column = region.left + _mirror(along) * np.float32(region.along - 1)
+    share = np.float32(0.5) - up * np.float32(region.unit / region.around)
+    return column, region.top + _mirror(share) * np.float32(region.around - 1)
+
+
+def _mirror(share: Float32) -> Float32:
+    """Numbers around [0, 1] folded into it."""
+    return np.asarray(np.clip(1.0 - np.abs(1.0 - np.abs(share)), 0.0, 1.0), dtype=np.float32)
 
 
 def _shade(light: Light, spots: _Spots, facing: Float32) -> Float32:

@@ -13,7 +13,7 @@ TRAIN_FOLDER, TEST_FOLDER = "train/train", "test/test"
 KNOWN_SHARE = 0.5
 BURST_SHARE = 0.3  # photos that are the next frame of the photo before
 
-_UNEVEN = 0.7  # standard deviation of the logarithm of photos an identity; the competition has 13 to 183
+_UNEVEN = 0.7  # standard deviation of the logarithm of test photos an identity
 _PHOTOS_A_STRANGER = 8  # test photos of each new animal, about
 _TEST_SCENES = 10_000_000  # scenes of the test part are counted from here
 
@@ -36,10 +36,9 @@ class Shot:
 
 
 def plan_train(seed: int, identities: int, photos: int) -> list[Shot]:
-    """`photos` shots of all `identities`, unevenly many of each, in order of identity as in the competition."""
+    """`photos` shots of each of the `identities`, in order of identity as in the competition."""
     rng = np.random.default_rng((seed, 6))
-    owners = np.repeat(np.arange(identities), _deal(rng, photos, identities))
-    return _shots(rng, owners.tolist(), "train", 0)
+    return _shots(rng, np.repeat(np.arange(identities), photos).tolist(), "train", 0)
 
 
 def plan_test(seed: int, identities: int, test: int) -> list[Shot]:

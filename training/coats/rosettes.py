@@ -78,13 +78,13 @@ def throw_sites(rng: np.random.Generator, nature: Character, fur: Fur) -> Sites:
     column, row = darts[:, 0].astype(np.intp), darts[:, 1].astype(np.intp)
     size = nature.spacing * fur.scale[row, column] * np.exp(nature.spread * rng.standard_normal(_DARTS))
     size = size.astype(np.float32)
-    flat = _metric(darts, nature)
+    x, y = _metric(darts[:, 0], darts[:, 1], nature)
     free = np.ones(_DARTS, dtype=np.bool_)
     kept = []
     for dart in range(_DARTS):
         if free[dart]:
             kept.append(dart)
-            away = ((flat[dart:] - flat[dart]) ** 2).sum(axis=1)
+            away = (x[dart:] - x[dart]) ** 2 + (y[dart:] - y[dart]) ** 2
             free[dart:] &= away > (0.5 * (size[dart:] + size[dart])) ** 2
     chosen, count = np.array(kept, dtype=np.intp), len(kept)
     filled = rng.random(count) < nature.solid
@@ -99,30 +99,32 @@ def divide(rng: np.random.Generator, nature: Character, sites: Sites) -> Cells:
     for coarse, share in ((26, 1.0), (80, 0.45)):
         columns += nature.ragged * share * smooth(rng, shape, (coarse, coarse))
         rows += nature.ragged * share * smooth(rng, shape, (coarse, coarse))
-    flat = _metric(np.stack([columns, rows], axis=-1), nature)
-    centre = _metric(sites.centre, nature)
-    first, second = np.full(shape, 9.0, dtype=np.float32), np.full(shape, 9.0, dtype=np.float32)
+    x, y = _metric(columns, rows, nature)
+    middle_x, middle_y = _metric(sites.centre[:, 0], sites.centre[:, 1], nature)
+    first, second = np.full(shape, 81.0, dtype=np.float32), np.full(shape, 81.0, dtype=np.float32)
     nearest = np.full(shape, -1, dtype=np.int32)
     for number, (site, radius) in enumerate(zip(sites.centre, sites.radius, strict=True)):
         window = _window(site, _REACH * radius * max(nature.stretch, 1.0) + 2 * nature.ragged)
-        away = np.hypot(flat[window][..., 0] - centre[number, 0], flat[window][..., 1] - centre[number, 1]) / radius
-        nearer = away < first[window]
-        second[window] = np.where(nearer, first[window], np.minimum(second[window], away))
-        first[window] = np.minimum(first[window], away)
-        nearest[window][nearer] = number
-    depth = np.minimum(0.98 - first, 0.5 * (second - first)).astype(np.float32)
-    across = flat - centre[nearest]
-    return Cells(nearest, depth, np.arctan2(across[..., 1], across[..., 0]).astype(np.float32))
+        away = (x[window] - middle_x[number]) ** 2 + (y[window] - middle_y[number]) ** 2
+        away *= np.float32(1.0 / radius**2)
+        np.minimum(second[window], np.maximum(away, first[window]), out=second[window])
+        np.copyto(nearest[window], np.int32(number), where=away < first[window])
+        np.minimum(first[window], away, out=first[window])
+    inner, outer = np.sqrt(first), np.sqrt(second)
+    depth = np.minimum(0.98 - inner, 0.5 * (outer - inner)).astype(np.float32)
+    angle = np.arctan2(y - middle_y.take(nearest), x - middle_x.take(nearest))
+    return Cells(nearest, depth, angle.astype(np.float32))
 
 
 def ink(rng: np.random.Generator, nature: Character, sites: Sites, cells: Cells) -> tuple[Float32, Float32]:
     """(HEIGHT, WIDTH) ink in [0, 1] and inside in [0, 1], which says how far a place is enclosed by its ring."""
     thick = nature.ring * _around(rng, nature, sites, cells)
-    radius = sites.radius[cells.site]
-    start = nature.gap * (1.0 + 0.9 * sites.solid[cells.site])
+    radius = sites.radius.take(cells.site)
+    solid = sites.solid.take(cells.site)
+    start = nature.gap * (1.0 + 0.9 * solid)
     outer = cells.depth - start
     ring = np.minimum(outer, thick - outer)
-    spot = np.where(sites.solid[cells.site] > 0.5, outer, ring)
+    spot = np.where(solid > 0.5, outer, ring)
     inside = np.clip(outer * radius / 3.0, 0.0, 1.0)
     dark = np.clip(spot * radius / 1.6 + 0.5, 0.0, 1.0).astype(np.float32)
     _dot(rng, nature, sites, dark)
@@ -130,13 +132,12 @@ def ink(rng: np.random.Generator, nature: Character, sites: Sites, cells: Cells)
     return dark, np.where(cells.site >= 0, inside, 0.0).astype(np.float32)
 
 
-def _metric(places: Float32, nature: Character) -> Float32:
-    """(..., 2) texels -> the plane in which this animal's rosettes are round."""
-    cosine, sine = np.cos(nature.lean), np.sin(nature.lean)
-    root = np.sqrt(nature.stretch)
-    x, y = places[..., 0], places[..., 1]
+def _metric(x: Float32, y: Float32, nature: Character) -> tuple[Float32, Float32]:
+    """Texels -> the plane in which this animal's rosettes are round."""
+    cosine, sine = np.float32(np.cos(nature.lean)), np.float32(np.sin(nature.lean))
+    root = np.float32(np.sqrt(nature.stretch))
     along, around = (cosine * x + sine * y) / root, (cosine * y - sine * x) * root
-    return np.stack([along, around], axis=-1).astype(np.float32)
+    return along.astype(np.float32, copy=False), around.astype(np.float32, copy=False)
 
 
 def _around(rng: np.random.Generator, nature: Character, sites: Sites, cells: Cells) -> Float32:
@@ -148,8 +149,8 @@ def _around(rng: np.random.Generator, nature: Character, sites: Sites, cells: Ce
     phase = rng.uniform(0.0, 2.0 * np.pi, (count, _WAVES)).astype(np.float32)
     total = np.full(cells.angle.shape, 1.15 - 0.45 * nature.broken, dtype=np.float32)
     for wave in range(_WAVES):
-        swing = np.cos((wave + 1) * cells.angle + phase[cells.site, wave])
-        total += np.float32(0.35 + 0.75 * nature.broken) * strength[cells.site, wave] * swing
+        swing = np.cos((wave + 1) * cells.angle + phase[:, wave].take(cells.site))
+        total += np.float32(0.35 + 0.75 * nature.broken) * strength[:, wave].take(cells.site) * swing
     return np.minimum(total, 1.7)
 
 
