@@ -26,10 +26,13 @@ class ModelConfig(ModelSpec):
     """The network and where its weights start.
 
     pretrained: `none`, `imagenet` (timm's hub), or the path of a weights file or of a bundle's folder.
+    layer_scale: what a ConvNeXt's residual branches are multiplied by where weights start at random; timm's own value,
+    1e-6, is made for long runs. Source: Touvron et al. 2021, "Going deeper with Image Transformers", eq. 9.
     drop_path: stochastic depth rate. Source: Huang et al. 2016.
     """
 
     pretrained: str = "none"
+    layer_scale: Annotated[float, Field(gt=0)] | None = None
     drop_path: Rate = 0.0
 
     @property

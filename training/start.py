@@ -24,6 +24,7 @@ def build_model(config: ModelConfig) -> EmbeddingModel:
     """
     model = EmbeddingModel(config.spec, drop_path=config.drop_path)
     if config.pretrained == "none":
+        _set_layer_scale(model, config)
         return model
     if config.pretrained == "imagenet":
         model.backbone.load_state_dict(_download(config.backbone))
@@ -34,6 +35,17 @@ def build_model(config: ModelConfig) -> EmbeddingModel:
     else:
         _start_from_file(model, source)
     return model
+
+
+def _set_layer_scale(model: EmbeddingModel, config: ModelConfig) -> None:
+    if config.layer_scale is None:
+        return
+    scales = [tensor for name, tensor in model.backbone.named_parameters() if name.endswith(".gamma")]
+    if not scales:
+        raise ConfigError(f"model.layer_scale: the backbone {config.backbone} has no layer scale")
+    with torch.no_grad():
+        for tensor in scales:
+            tensor.fill_(config.layer_scale)
 
 
 def _download(backbone: str) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 The format is described in `model_store/README.md`.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -150,7 +151,7 @@ def open_bundle(folder: Path) -> Bundle:
         raise BundleError(f"bundle {folder.name}: {MANIFEST}: {field}: {first['msg']}") from error
     bundle = Bundle(place, manifest)
     for name in manifest.files:
-        if Path(name).name != name:
+        if "\0" in name or Path(name).name != name:
             raise BundleError(f"bundle {folder.name}: {MANIFEST} lists a file outside the bundle")
         bundle.read(name)
     return bundle
@@ -162,23 +163,41 @@ def save_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) ->
     A kill at any moment leaves a bundle that `open_bundle` loads: the new one, or the one that was there.
 
     Raises:
-        BundleError: the disk is full or cannot be written; what was there stays.
+        BundleError: the disk is full or cannot be written, or the folder holds something else than a bundle; what was
+            there stays.
     """
+    folder = folder.resolve()
     try:
+        check_replaceable(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
-        fresh.chmod(0o755)  # mkdtemp's 0700 would keep the service's own user out
-        for name, data in {**files, MANIFEST: manifest.model_dump_json(indent=2).encode() + b"\n"}.items():
-            _write_synced(fresh / name, data)
-        _sync_folder(fresh)
-        if folder.exists():
-            folder.rename(_previous(folder))
-        fresh.rename(folder)
-        _sync_folder(folder.parent)
-        shutil.rmtree(_previous(folder), ignore_errors=True)
+        _write_and_swap(folder, {**files, MANIFEST: manifest.model_dump_json(indent=2).encode() + b"\n"})
     except OSError as error:
+        _remove_unfinished(folder)  # on a full disk every byte counts
         raise BundleError(f"bundle {folder.name} cannot be saved: {error.strerror}; the former one stays") from error
+
+
+def check_replaceable(folder: Path) -> None:
+    """Makes sure that saving a bundle to `folder` would destroy nothing but a bundle.
+
+    Raises:
+        BundleError: the folder is a file, or has files but no manifest.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file()):
+        raise BundleError(f"{folder.name} is there and is no bundle; name a folder that is new, empty or a bundle's")
+
+
+def _write_and_swap(folder: Path, files: Mapping[str, bytes]) -> None:
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
+    fresh.chmod(0o755)  # mkdtemp's 0700 would keep the service's own user out
+    for name, data in files.items():
+        _write_synced(fresh / name, data)
+    _sync_folder(fresh)
+    if folder.exists():
+        folder.rename(_previous(folder))
+    fresh.rename(folder)
+    _sync_folder(folder.parent)
+    shutil.rmtree(_previous(folder), ignore_errors=True)
 
 
 def _previous(folder: Path) -> Path:
@@ -196,12 +215,16 @@ def _readable(folder: Path) -> Path:
 
 def _sweep(folder: Path) -> None:
     """Takes away what killed saves left, and keeps whatever is the only loadable bundle."""
-    for left in folder.parent.glob(f".{folder.name}.new-*"):
-        shutil.rmtree(left, ignore_errors=True)
+    _remove_unfinished(folder)
     if folder.exists():
         shutil.rmtree(_previous(folder), ignore_errors=True)
     elif _previous(folder).exists():
         _previous(folder).rename(folder)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.new-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _write_synced(path: Path, data: bytes) -> None:

@@ -26,7 +26,13 @@ class Scores:
 
 
 def index_pairs(query: Sequence[str], gallery: Sequence[str]) -> PairIndex:
-    """Two columns of names, of the same length -> the distinct names and the pairs as numbers."""
+    """Two columns of names -> the distinct names and the pairs as numbers.
+
+    Raises:
+        ValueError: one column is longer than the other.
+    """
+    if len(query) != len(gallery):
+        raise ValueError(f"{len(query)} queries and {len(gallery)} gallery names are no pairs")
     names = list(dict.fromkeys([*query, *gallery]))
     number = {name: position for position, name in enumerate(names)}
     return PairIndex(

@@ -110,8 +110,8 @@ def write_rows(columns: Sequence[str], rows: Iterator[Sequence[str]]) -> Iterato
 
 def _to_text(rows: Iterable[Sequence[str]], *, quote_all: bool = False) -> str:
     buffer = io.StringIO()
-    quoting = csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL
-    csv.writer(buffer, lineterminator="\n", quoting=quoting).writerows(rows)
+    writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL)
+    writer.writerows(rows)
     return buffer.getvalue()
 
 

@@ -68,7 +68,9 @@ class Runs:
         return [str(word) for word in words]
 
     def finish(self, name: str, *options: str) -> None:
-        subprocess.run(self.command(name, *options), check=True, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            self.command(name, *options), check=True, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
 
     def killed(self, name: str, seconds: float) -> bool:
         """Starts or resumes, kills after so many seconds; False if it had ended before."""
@@ -95,7 +97,9 @@ def differences(one, two, path="state"):
             f"{path}.{key}" for key in two if key not in one
         ]
     if isinstance(one, list):
-        return [d for number, (a, b) in enumerate(zip(one, two, strict=True)) for d in differences(a, b, f"{path}.{number}")]
+        return [
+            d for number, (a, b) in enumerate(zip(one, two, strict=True)) for d in differences(a, b, f"{path}.{number}")
+        ]
     return [] if one == two else [path]
 
 

@@ -37,7 +37,7 @@ def draw_dataset(
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> None:
-    """Draws `photos` training photos of each of `identities` jaguars, and `test` test photos, into the new folder `out`.
+    """Draws `photos` training photos of each of `identities` jaguars, and `test` test photos, into the folder `out`.
 
     Below `out`, as on Kaggle: train.csv, test.csv (all ordered pairs), sample_submission.csv, train/train/*.png,
     test/test/*.png; and test_truth.csv, which Kaggle keeps. The photos come first, so a folder with CSVs is complete.
