@@ -45,8 +45,8 @@ train: .venv-dev/ready ## Train on DATA into BUNDLE with CONFIG, for example DAT
 	.venv-dev/bin/jaguar-train fit $(or $(CONFIG),training/configs/convnext_atto.toml) --data $(or $(DATA),data) --out $(or $(BUNDLE),model_store/mine) $(ARGS)
 
 default-model: .venv-dev/ready ## Draw coats and train the bundle that ships, model_store/default
-	rm -rf runs/default-coats
-	.venv-dev/bin/jaguar-train coats --out runs/default-coats $(COATS)
+	rm -rf runs/default-coats runs/default
+	.venv-dev/bin/jaguar-train coats --out runs/default-coats --identities 400 --photos 12 --test 2 --seed 1
 	.venv-dev/bin/jaguar-train fit training/configs/default.toml --data runs/default-coats --out model_store/default --run runs/default $(ARGS)
 
 bench-train: .venv-dev/ready ## Images/s of fit over a bare training loop (DATA=../shared/data/nyala)

@@ -20,7 +20,12 @@ from training.tensorboard import log_epochs
 from training.train import InterruptedRunError, TrainingDivergedError, Watcher
 from training.train import Progress as Stand
 
-app = typer.Typer(help="Turns photos with names into a model bundle.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Turns photos with names into a model bundle.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 out, err = Console(), Console(stderr=True)
 
 DataOption = Annotated[Path, typer.Option("--data", help="Folder with train.csv and the photos.")]

@@ -8,6 +8,7 @@ Prints the ratio fit / bare of each round for augmentation off (wanted: >= 0.93)
 """
 
 import argparse
+import contextlib
 import statistics
 import time
 from pathlib import Path
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 OFF = ("brightness", "contrast", "saturation", "grey", "rotate", "translate", "scale", "perspective", "erase", "flip")
 
 
-class EndOfRound(Exception):
+class EndOfRoundError(Exception):
     """Ends `fit` after the steps of a round."""
 
 
@@ -35,12 +36,10 @@ def fit_rate(trainer: Trainer, steps: int) -> float:
 
     def stop(progress, *_):
         if progress.step >= last:
-            raise EndOfRound
+            raise EndOfRoundError
 
-    try:
+    with contextlib.suppress(EndOfRoundError):
         trainer.fit(RunFolder(Path("unused")), Watcher(on_step=stop))
-    except EndOfRound:
-        pass
     return steps * trainer.batch_size / (time.perf_counter() - started)
 
 

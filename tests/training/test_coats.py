@@ -12,6 +12,8 @@ from app.reid.preprocess import decode_image
 from app.reid.spec import PreprocessSpec
 from app.reid.tables import read_test, read_train
 from training.coats import coat, draw_dataset, draw_scene, nudge, photo, plan_test, plan_train, render
+from training.coats.atlas import fur
+from training.coats.rosettes import draw_character, throw_sites
 
 IDENTITIES, PHOTOS, TEST = 2, 4, 5
 SIZE = (96, 64)
@@ -223,6 +225,20 @@ def test_a_full_plan_has_the_competitions_numbers() -> None:
     assert (len(test), known) == (371, 186)
     assert np.bincount([shot.identity for shot in test])[31:].min() >= 2
     assert {shot.scene for shot in train}.isdisjoint(shot.scene for shot in test)
+
+
+class _AtTheEdge(np.random.Generator):
+    """Chance whose every place is as near the far edge as float64 can be; float32 rounds it onto the edge."""
+
+    def uniform(self, low: object, high: object, size: object) -> np.ndarray:
+        return np.broadcast_to(np.nextafter(np.asarray(high, np.float64), 0.0), size).copy()
+
+
+def test_a_spot_at_the_very_edge_is_on_the_coat() -> None:
+    chance = np.random.default_rng(0)
+    nature = draw_character(chance)
+    sites = throw_sites(_AtTheEdge(np.random.PCG64(0)), nature, fur())
+    assert len(sites.centre) == 1
 
 
 def test_bursts_are_frames_of_one_scene() -> None:

@@ -74,8 +74,9 @@ class Cells:
 
 def throw_sites(rng: np.random.Generator, nature: Character, fur: Fur) -> Sites:
     """Darts that keep their distance: a dart too near an earlier one is dropped."""
-    darts = rng.uniform((0.0, 0.0), (WIDTH, HEIGHT), (_DARTS, 2)).astype(np.float32)
-    column, row = darts[:, 0].astype(np.intp), darts[:, 1].astype(np.intp)
+    places = rng.uniform((0.0, 0.0), (WIDTH, HEIGHT), (_DARTS, 2))
+    column, row = places[:, 0].astype(np.intp), places[:, 1].astype(np.intp)
+    darts = places.astype(np.float32)  # may round up to the edge itself, which is no texel
     size = nature.spacing * fur.scale[row, column] * np.exp(nature.spread * rng.standard_normal(_DARTS))
     size = size.astype(np.float32)
     x, y = _metric(darts[:, 0], darts[:, 1], nature)
