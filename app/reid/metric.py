@@ -72,8 +72,8 @@ def identity_balanced_map(
     if not (low > -_LARGEST and high < _LARGEST):
         raise ValueError("similarity holds a NaN or an infinity")
     scale = _STEPS / (high - low) if high - low > _SMALLEST else 0.0
-    names, labels = np.unique(np.asarray(identities, dtype=object).astype(str), return_inverse=True)
-    groups = np.zeros(count, np.intp) if within is None else np.unique(np.asarray(within), return_inverse=True)[1]
+    names, labels = np.unique(np.array(identities, dtype=object), return_inverse=True)
+    groups = np.unique(np.array([""] * count if within is None else within, dtype=object), return_inverse=True)[1]
     query_ap = np.full(count, np.nan)
     first = np.full(count, np.nan)
     ties = 0
@@ -138,7 +138,7 @@ def _precision(hits: Mask) -> tuple[Float64, Float64]:
     return np.where(asks, summed / np.maximum(positives, 1), np.nan), np.where(asks, hits[:, 0], np.nan)
 
 
-def _balance(names: NDArray[np.str_], labels: Index, query_ap: Float64, first: Float64, ties: int) -> Evaluation:
+def _balance(names: NDArray[np.object_], labels: Index, query_ap: Float64, first: Float64, ties: int) -> Evaluation:
     asks = ~np.isnan(query_ap)
     if not asks.any():
         raise ValueError("no photo has another photo of its identity in its gallery")

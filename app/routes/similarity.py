@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, File, Response, UploadFile
 from app.problems import Calls, responses
 from app.reid.errors import quote
 from app.reid.similarity import cosine_matrix, unit_interval
+from app.reid.tables import GALLERY, QUERY
 from app.routes import PHOTO_TYPES, VERSION_HEADER, SettingsDep, WorkersDep, answer, only_known, part_types
 from app.schemas import Similarity
 from app.uploads import UploadedPhoto, check_image_size
@@ -32,7 +33,7 @@ async def similarity(
     `curl -F query_image=@a.jpg -F gallery_image=@b.jpg localhost:8000/similarity`
     """
     photos = []
-    for part, upload in (("query_image", query_image), ("gallery_image", gallery_image)):
+    for part, upload in ((QUERY, query_image), (GALLERY, gallery_image)):
         check_image_size(upload, settings)
         photos.append((f"{part} {quote(upload.filename or '')}", UploadedPhoto(upload.file)))
     embeddings = await workers.embed(photos)
