@@ -4,7 +4,7 @@ PORT ?= 8000
 HOST ?= 127.0.0.1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check train default-model bench-train bench-metric bench-service docker-test clean
+.PHONY: help serve test check train default-model reliability bench-train bench-metric bench-service docker-test clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -48,6 +48,9 @@ default-model: .venv-dev/ready ## Draw coats and train the bundle that ships, mo
 	rm -rf runs/default-coats runs/default
 	.venv-dev/bin/jaguar-train coats --out runs/default-coats --identities 400 --photos 12 --test 2 --seed 1
 	.venv-dev/bin/jaguar-train fit training/configs/default.toml --data runs/default-coats --out model_store/default --run runs/default $(ARGS)
+
+reliability: .venv-dev/ready ## Kill a fit 20 times with -9 and compare with an unbroken run (KILLS=20)
+	.venv-dev/bin/python tests/reliability/kill_fit.py --kills $(or $(KILLS),20)
 
 bench-train: .venv-dev/ready ## Images/s of fit over a bare training loop (DATA=../shared/data/nyala)
 	.venv-dev/bin/python tests/bench/train.py $(if $(DATA),--data $(DATA))

@@ -25,11 +25,14 @@ class RunFolder:
         """Makes the folder, or makes sure that it holds no run that would be lost.
 
         Raises:
-            ConfigError: a run is there and `resume` was not asked for.
+            ConfigError: a run is there and `resume` was not asked for, or the folder cannot be made.
         """
         if not resume and (self.path / STATE).exists():
             raise ConfigError(f"{self.path} holds a run already; add --resume to go on with it, or name another --run")
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"--run {self.path}: {error.strerror}") from error
         for left in self.path.glob(".*.part"):  # what a killed save left
             left.unlink()
 
@@ -63,9 +66,16 @@ class RunFolder:
         return loaded
 
     def append_metrics(self, record: dict[str, Any]) -> None:
-        """One more line of `metrics.jsonl`."""
-        with (self.path / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        """One more line of `metrics.jsonl`.
+
+        Raises:
+            DataError: the disk is full or cannot be written.
+        """
+        try:
+            with (self.path / METRICS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise DataError(f"{self.path / METRICS} cannot be written: {error.strerror}") from error
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`."""

@@ -51,6 +51,14 @@ def test_a_damaged_state_says_so(run):
         run.load("state.pt")
 
 
+def test_a_folder_that_cannot_be_made_or_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="Not a directory|File exists"):
+        RunFolder(tmp_path / "file").start(resume=False)
+    with pytest.raises(DataError, match="metrics.jsonl cannot be written: No such file"):
+        RunFolder(tmp_path / "none").append_metrics({"step": 1})
+
+
 FULL = """
 import resource, sys, torch
 from pathlib import Path
