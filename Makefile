@@ -46,7 +46,7 @@ train: .venv-dev/ready ## Train on DATA into BUNDLE with CONFIG, for example DAT
 
 default-model: .venv-dev/ready ## Draw coats and train the bundle that ships, model_store/default
 	rm -rf runs/default-coats runs/default
-	.venv-dev/bin/jaguar-train coats --out runs/default-coats --identities 400 --photos 12 --test 2 --seed 1
+	.venv-dev/bin/jaguar-train coats --out runs/default-coats --identities 120 --photos 40 --test 2 --seed 1
 	.venv-dev/bin/jaguar-train fit training/configs/default.toml --data runs/default-coats --out model_store/default --run runs/default $(ARGS)
 
 reliability: .venv-dev/ready ## Kill a fit 20 times with -9 and compare with an unbroken run (KILLS=20)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from app.reid.bundle import SPLIT, open_bundle, save_bundle
+from app.reid.bundle import SPLIT, check_replaceable, open_bundle, save_bundle
 from app.reid.embedder import load_model
 from app.reid.errors import DataError
 from app.reid.network import EmbeddingModel, load_weights
@@ -37,6 +37,7 @@ def fit(
         ConfigError, BundleError, DataError, TableError: as the parts say, all of it before the first step where the
             input is at fault.
     """
+    check_replaceable(out)
     folder = RunFolder(run)
     folder.start(resume=resume)
     watcher = watcher or Watcher()
@@ -59,6 +60,7 @@ def fit_protocols(
     Raises:
         As `fit`.
     """
+    check_replaceable(out)
     folders = [RunFolder(run / protocol) for protocol in protocols]
     for folder in folders:
         folder.start(resume=resume)

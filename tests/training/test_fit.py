@@ -114,6 +114,18 @@ def test_bad_photos_are_all_printed_before_training(tmp_path, herd, config_file)
     assert not (tmp_path / "x").exists()
 
 
+def test_what_is_no_bundle_is_not_replaced(tmp_path, herd, config_file):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("")
+    for protocols in ([], ["--protocols", "random"]):
+        done = run(
+            "fit", config_file, "--data", herd, "--out", tmp_path / "precious", "--run", tmp_path / "run", *protocols
+        )
+        assert done.exit_code == 2
+        assert "precious is there and is no bundle" in " ".join(done.output.split())
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_diverging_run_exits_with_1(tmp_path, herd, config_file):
     options = ("--set", "optim.learning_rate=1e30", "--set", "optim.head_learning_rate=1e30")
     done = run("fit", config_file, "--data", herd, "--out", tmp_path / "x", "--run", tmp_path / "run", *options)
