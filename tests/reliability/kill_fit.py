@@ -6,6 +6,7 @@ Exit 0 if the final weights (network, average, head, optimiser) and the figures 
 """
 
 import argparse
+import os
 import random
 import shutil
 import signal
@@ -54,6 +55,10 @@ def draw(folder: Path) -> None:
     (folder / "train.csv").write_text("\n".join(rows) + "\n")
 
 
+# A network this small loses time to every further thread, and all the more where other work goes on.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
 class Runs:
     """Fits in a temporary folder; all share data and config."""
 
@@ -69,13 +74,22 @@ class Runs:
 
     def finish(self, name: str, *options: str) -> None:
         subprocess.run(
-            self.command(name, *options), check=True, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            self.command(name, *options),
+            check=True,
+            cwd=ROOT,
+            env=ENVIRONMENT,
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
         )
 
     def killed(self, name: str, seconds: float) -> bool:
         """Starts or resumes, kills after so many seconds; False if it had ended before."""
         process = subprocess.Popen(
-            self.command(name, "--resume"), cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            self.command(name, "--resume"),
+            cwd=ROOT,
+            env=ENVIRONMENT,
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
         )
         try:
             process.wait(timeout=seconds)
