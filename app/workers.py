@@ -10,11 +10,11 @@ import numpy as np
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.problems import BusyError, NotReadyError, error_response
+from app.reid.cores import available_cores
 from app.reid.embedder import LoadedModel
 from app.reid.errors import ImageError
 from app.reid.photos import Photo
 from app.reid.preprocess import Float32, Pixels
-from app.reid.runtime import available_cores
 
 FRESH_S = 5.0
 PROBE_S = 0.75

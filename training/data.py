@@ -1,7 +1,6 @@
 """Photos with names: read and decoded once, kept in memory at the network's size, drawn in batches."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from app.reid.cores import available_cores
 from app.reid.errors import DataError, ImageError, LookupFailedError, quote
 from app.reid.photos import PhotoFolder
 from app.reid.preprocess import Pixels, decode_image, fit, to_array
@@ -81,7 +81,7 @@ def load_photos(folder: Path, spec: PreprocessSpec, progress: Progress | None = 
     def read(row: int) -> tuple[str, Pixels] | str:
         return _read_one(source, table, row, spec)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         for done, answer in enumerate(pool.map(read, range(len(table.rows))), start=1):
             if isinstance(answer, str):
                 problems.append(answer)

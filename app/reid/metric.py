@@ -1,10 +1,13 @@
 """Identity-balanced mAP: every photo asks, the others answer, every animal counts the same."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from app.reid.cores import available_cores
 
 Float64 = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -13,7 +16,7 @@ Mask = NDArray[np.bool_]
 
 # Blocks of queries stay in a core's cache.
 _BLOCK_ENTRIES = 100_000
-# `_coarse_order` sorts keys: twice the step of similarity, plus the relevance; the last key is for excluded entries.
+# Keys are twice the step of similarity, plus the relevance; the last one is for excluded entries.
 _STEPS = 2**30 - 4
 _EXCLUDED = 2**31 - 2
 _LARGEST = 1e200
@@ -68,27 +71,15 @@ def identity_balanced_map(
     count = len(identities)
     if not count or similarity.shape != (count, count):
         raise ValueError(f"similarity is {similarity.shape}; {count} identities need ({count}, {count})")
-    low, high = float(similarity.min()), float(similarity.max())
-    if not (low > -_LARGEST and high < _LARGEST):
-        raise ValueError("similarity holds a NaN or an infinity")
-    scale = _STEPS / (high - low) if high - low > _SMALLEST else 0.0
     names, labels = np.unique(np.array(identities, dtype=object), return_inverse=True)
-    groups = np.unique(np.array([""] * count if within is None else within, dtype=object), return_inverse=True)[1]
-    query_ap = np.full(count, np.nan)
-    first = np.full(count, np.nan)
-    ties = 0
-    for start in range(0, count, max(1, _BLOCK_ENTRIES // count)):
-        rows = slice(start, start + max(1, _BLOCK_ENTRIES // count))
-        block = similarity[rows].astype(np.float64, copy=False)
-        outside = groups != groups[rows, None]
-        np.fill_diagonal(outside[:, start:], val=True)
-        relevant = (labels == labels[rows, None]) & ~outside
-        hits, crowded = _coarse_order(((high - block) * scale).astype(np.int32), relevant, outside)
-        if crowded.any():
-            hits[crowded], tied = _exact_order(block[crowded], relevant[crowded], outside[crowded])
-            ties += tied
-        query_ap[rows], first[rows] = _precision(hits)
-    return _balance(names, labels, query_ap, first, ties)
+    groups = None if within is None else np.unique(np.array(within, dtype=object), return_inverse=True)[1]
+    ranker = _Ranker(similarity, labels.astype(np.int32), groups)
+    height = max(1, _BLOCK_ENTRIES // count)
+    # numpy lets go of the interpreter while it sorts and compares, so threads share the work.
+    with ThreadPoolExecutor(available_cores()) as pool:
+        blocks = list(pool.map(ranker.rank, [slice(start, start + height) for start in range(0, count, height)]))
+    query_ap, first = (np.concatenate([block[part] for block in blocks]) for part in (0, 1))
+    return _balance(names, labels, query_ap, first, sum(block[2] for block in blocks))
 
 
 def bootstrap_interval(
@@ -105,18 +96,66 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def _coarse_order(steps: Steps, relevant: Mask, outside: Mask) -> tuple[Mask, Mask]:
-    """(Q, N) each -> relevance in the order of rising steps, and (Q,) whether two entries of a row share a step.
+@dataclass(frozen=True)
+class _Ranker:
+    """Ranks blocks of queries. groups: a photo's gallery is the others of its group; None, all others."""
+
+    similarity: Float64
+    labels: Steps
+    groups: Index | None
+
+    def rank(self, rows: slice) -> tuple[Float64, Float64, int]:
+        """AP of each row's photo, 1 where its first answer is right, NaN where it cannot ask; and the ties.
+
+        Raises:
+            ValueError: a NaN or an infinity.
+        """
+        block = self.similarity[rows].astype(np.float64, copy=False)
+        wrong = self.labels != self.labels[rows, None]
+        hits, crowded = _coarse_order(self._keys(block, wrong, rows))
+        ties = 0
+        if crowded.any():
+            outside = self._outside(rows)
+            relevant = ~wrong & ~outside
+            hits[crowded], ties = _exact_order(block[crowded], relevant[crowded], outside[crowded])
+        return (*_precision(hits), ties)
+
+    def _keys(self, block: Float64, wrong: Mask, rows: slice) -> Steps:
+        """(Q, N) integers to sort: the similarity in steps from the highest, doubled, odd where it is relevant."""
+        high, low = float(block.max()), float(block.min())
+        if not (low > -_LARGEST and high < _LARGEST):
+            raise ValueError("similarity holds a NaN or an infinity")
+        distance = high - block
+        distance *= 2 * _STEPS / (high - low) if high - low > _SMALLEST else 0.0
+        keys: Steps = distance.astype(np.int32)
+        keys |= 1
+        keys -= wrong
+        if self.groups is None:
+            np.fill_diagonal(keys[:, rows.start :], _EXCLUDED)
+        else:
+            keys[self._outside(rows)] = _EXCLUDED
+        return keys
+
+    def _outside(self, rows: slice) -> Mask:
+        """(Q, N) what is not in a row's gallery: the photo itself, and other groups."""
+        count = len(self.labels)
+        if self.groups is None:
+            outside = np.zeros((len(self.labels[rows]), count), dtype=np.bool_)
+        else:
+            outside = self.groups != self.groups[rows, None]
+        np.fill_diagonal(outside[:, rows.start :], val=True)
+        return outside
+
+
+def _coarse_order(keys: Steps) -> tuple[Mask, Mask]:
+    """(Q, N) keys -> relevance in ranking order, and (Q,) whether two entries of a row share a step or are excluded.
 
     Such rows have no order yet. To sort integers that carry the relevance along is three times as fast as to sort
-    similarities stably and to look up the relevance. Excluded entries rank behind all others.
+    similarities stably and to look up the relevance. Excluded entries rank behind all others. Sorts in place.
     """
-    keys = 2 * steps + relevant
-    keys[outside] = _EXCLUDED
     keys.sort(axis=1)
-    ranked = keys >> 1
-    crowded = (ranked[:, 1:] == ranked[:, :-1]) & (ranked[:, 1:] < _EXCLUDED >> 1)
-    return (keys & 1).astype(np.bool_), crowded.any(axis=1)
+    shared = (keys[:, 1:] ^ keys[:, :-1]) < 2
+    return (keys & 1).astype(np.bool_), np.asarray(shared.any(axis=1))
 
 
 def _exact_order(similarity: Float64, relevant: Mask, outside: Mask) -> tuple[Mask, int]:
@@ -130,8 +169,8 @@ def _exact_order(similarity: Float64, relevant: Mask, outside: Mask) -> tuple[Ma
 
 def _precision(hits: Mask) -> tuple[Float64, Float64]:
     """(Q, N) relevance in ranking order -> (Q,) AP, and 1 where the first answer is right; NaN where none is."""
-    positives = np.count_nonzero(hits, axis=1)
     query, place = np.divmod(np.flatnonzero(hits), hits.shape[1])
+    positives = np.bincount(query, minlength=len(hits))
     nth = np.arange(len(query)) - np.repeat(np.cumsum(positives) - positives, positives)
     summed = np.bincount(query, weights=(nth + 1) / (place + 1), minlength=len(hits))
     asks = positives > 0

@@ -1,12 +1,12 @@
 """ONNX Runtime: float32 (N, 3, H, W) in, float32 (N, D) out."""
 
-import os
 from typing import Protocol
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from app.reid.cores import available_cores
 from app.reid.errors import BundleError
 
 Float32 = NDArray[np.float32]
@@ -19,11 +19,6 @@ class Runtime(Protocol):
 
     def run(self, images: Float32) -> Float32:
         """(N, 3, H, W) preprocessed pictures -> (N, D) unit-norm embeddings."""
-
-
-def available_cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class OnnxRuntime:

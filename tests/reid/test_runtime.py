@@ -1,6 +1,5 @@
 """ONNX Runtime: what it computes, in which shapes, and what is no network."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from app.reid.errors import BundleError
-from app.reid.runtime import OnnxRuntime, available_cores
+from app.reid.runtime import OnnxRuntime
 from tests.conftest import TINY_DIM, TINY_SPEC, tiny_forward, tiny_onnx
 
 
@@ -85,9 +84,3 @@ def test_inputs_and_outputs_go_by_their_names(old: str, new: str) -> None:
         node.output[:] = [new if name == old else name for name in node.output]
     with pytest.raises(BundleError, match="must turn 'images' into 'embeddings'"):
         OnnxRuntime(model.SerializeToString())
-
-
-def test_the_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert available_cores() == len(os.sched_getaffinity(0))
-    monkeypatch.delattr(os, "sched_getaffinity")
-    assert available_cores() == os.cpu_count()

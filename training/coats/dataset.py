@@ -1,7 +1,6 @@
 """draw_dataset: invented jaguars in the competition's exact layout, with the truth about the test photos."""
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from app.reid.cores import available_cores
 from app.reid.errors import DataError
 from app.reid.tables import FILENAME, GALLERY, IDENTITY, QUERY, ROW_ID, write_rows, write_submission
 from training.coats.coat import coat
@@ -106,7 +106,7 @@ def _draw_all(
     """Draws and saves all photos, one flank of one animal at a time, since these share a coat."""
     done, report = 0, progress or _silent
     report(0, len(shots))
-    for count in _run(out, seed, size, _by_flank(shots), workers or _cores(), len(shots)):
+    for count in _run(out, seed, size, _by_flank(shots), workers or available_cores(), len(shots)):
         done += count
         report(done, len(shots))
 
@@ -146,10 +146,6 @@ def _by_flank(shots: Sequence[Shot]) -> list[list[Shot]]:
     for shot in shots:
         groups.setdefault((shot.identity, shot.flank), []).append(shot)
     return list(groups.values())
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _silent(_done: int, _total: int) -> None:
