@@ -32,14 +32,18 @@ def test_pairs_agree_with_a_loop_across_chunks(monkeypatch: pytest.MonkeyPatch) 
     embeddings = rows(9)
     rng = np.random.default_rng(2)
     query, gallery = rng.integers(9, size=(2, 100))
-    whole = cosine_pairs(embeddings, query, gallery)
     expected = [loop_cosine(embeddings[q], embeddings[g]) for q, g in zip(query, gallery, strict=True)]
+    np.testing.assert_allclose(cosine_pairs(embeddings, query, gallery), expected, rtol=0, atol=1e-15)  # by the matrix
+    monkeypatch.setattr("app.reid.similarity._DENSE", 0)
+    whole = cosine_pairs(embeddings, query, gallery)
     np.testing.assert_allclose(whole, expected, rtol=0, atol=1e-15)
     monkeypatch.setattr("app.reid.similarity._CHUNK_ROWS", 7)
     assert cosine_pairs(embeddings, query, gallery).tobytes() == whole.tobytes()
 
 
-def test_a_pair_and_its_reverse_are_equal_to_the_bit() -> None:
+@pytest.mark.parametrize("dense", [0, 4])
+def test_a_pair_and_its_reverse_are_equal_to_the_bit(dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.reid.similarity._DENSE", dense)
     embeddings = rows(40, width=512)
     query, gallery = np.divmod(np.arange(1600), 40)
     forth = cosine_pairs(embeddings, query, gallery).reshape(40, 40)

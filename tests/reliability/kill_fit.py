@@ -35,9 +35,9 @@ validation = 0.4
 [sampler]
 identities = 4
 photos = 3
-steps = 40
+steps = 20
 [optim]
-epochs = 12
+epochs = 8
 warmup_epochs = 1
 """
 
