@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import onnx
 import safetensors.torch
 import torch
 from pydantic import JsonValue
@@ -67,7 +68,7 @@ def to_onnx(model: EmbeddingModel, size: tuple[int, int]) -> bytes:
         )
     if program is None:
         raise BundleError("torch's exporter gave no ONNX program")
-    data: bytes = program.model_proto.SerializeToString()
+    data = _without_traces(program.model_proto).SerializeToString()
     _check_parity(model, data, size)
     return data
 
@@ -120,9 +121,18 @@ def git_commit() -> str | None:
         return None
 
 
-def _check_parity(model: EmbeddingModel, onnx: bytes, size: tuple[int, int]) -> None:
+def _without_traces(network: onnx.ModelProto) -> onnx.ModelProto:
+    """Takes out what the exporter notes of its own run: stack traces, with the paths of the machine it ran on."""
+    graph = network.graph
+    for noted in (network, graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        noted.ClearField("metadata_props")
+        noted.ClearField("doc_string")
+    return network
+
+
+def _check_parity(model: EmbeddingModel, network: bytes, size: tuple[int, int]) -> None:
     pictures = np.random.default_rng(0).standard_normal((_CHECKED_PICTURES, 3, *size)).astype(np.float32)
-    difference = np.abs(OnnxRuntime(onnx).run(pictures) - TorchRuntime(model).run(pictures)).max()
+    difference = np.abs(OnnxRuntime(network).run(pictures) - TorchRuntime(model).run(pictures)).max()
     if not difference <= MAX_DIFFERENCE:
         raise BundleError(
             f"the ONNX file answers otherwise than torch: by {difference:.2e}; the limit is {MAX_DIFFERENCE}"

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,6 +51,12 @@ def test_places_are_exported(exported):
     images = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
     embeddings, places = runtime.run_with_places(images)
     assert np.abs(places.sum(axis=(1, 2)) - embeddings).max() <= 1e-5
+
+
+def test_no_path_of_this_machine_is_in_the_weights(exported):
+    data = (exported[0] / "model.onnx").read_bytes()
+    assert str(Path(__file__).parents[2]).encode() not in data
+    assert b"site-packages" not in data
 
 
 def test_the_manifest_says_where_it_comes_from(exported, make_config):
