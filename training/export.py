@@ -68,7 +68,7 @@ def to_onnx(model: EmbeddingModel, size: tuple[int, int]) -> bytes:
         )
     if program is None:
         raise BundleError("torch's exporter gave no ONNX program")
-    data = _without_traces(program.model_proto).SerializeToString()
+    data: bytes = _without_traces(program.model_proto).SerializeToString()
     _check_parity(model, data, size)
     return data
 
