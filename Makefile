@@ -4,7 +4,7 @@ PORT ?= 8000
 HOST ?= 127.0.0.1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check train default-model reliability bench-train bench-metric bench-service docker-test clean
+.PHONY: help serve test check train default-model reliability soak bench-train bench-metric bench-serve bench-service bench-submission fuzz audit docker-test clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -49,8 +49,14 @@ default-model: .venv-dev/ready ## Draw coats and train the bundle that ships, mo
 	.venv-dev/bin/jaguar-train coats --out runs/default-coats --identities 120 --photos 40 --test 2 --seed 1
 	.venv-dev/bin/jaguar-train fit training/configs/default.toml --data runs/default-coats --out model_store/default --run runs/default $(ARGS)
 
-reliability: .venv-dev/ready ## Kill a fit 20 times with -9 and compare with an unbroken run (KILLS=20)
+reliability: .venv-dev/ready ## The 15 cases at full length; caches, jobs and fits killed with -9 (KILLS=20 fits)
+	RELIABILITY=full .venv-dev/bin/python -m pytest -q tests/reliability/test_case_*.py
+	.venv-dev/bin/python tests/reliability/kill_cache.py
+	.venv-dev/bin/python -m tests.reliability.kill_jobs
 	.venv-dev/bin/python tests/reliability/kill_fit.py --kills $(or $(KILLS),20)
+
+soak: .venv-dev/ready ## Mixed traffic, right and wrong, for MINUTES=10: nothing unexpected, memory flat
+	.venv-dev/bin/python tests/reliability/soak.py --minutes $(or $(MINUTES),10)
 
 bench-train: .venv-dev/ready ## Images/s of fit over a bare training loop (DATA=../shared/data/nyala)
 	.venv-dev/bin/python tests/bench/train.py $(if $(DATA),--data $(DATA))
@@ -60,6 +66,19 @@ bench-metric: .venv-dev/ready ## The metric over pytorch-metric-learning's calcu
 
 bench-service: .venv/ready ## Memory at rest, and a submission over known embeddings
 	.venv/bin/python tests/bench/service.py
+
+bench-serve: .venv-dev/ready ## Throughput over LitServe, a blocking FastAPI and the ceiling (ARGS='--rounds 5')
+	.venv-dev/bin/python tests/bench/serve.py $(ARGS)
+
+bench-submission: .venv-dev/ready ## 371 photos of 6 MP: cold, repeated, after a restart, memory (ARGS='--rounds 2')
+	.venv-dev/bin/python tests/bench/submission.py $(ARGS)
+
+fuzz: .venv-dev/ready ## Any bytes at decode_image for SECONDS=60; what breaks it stays in runs/fuzz
+	.venv-dev/bin/python -c 'import atheris' 2>/dev/null || .venv-dev/bin/python -m pip install --quiet --editable '.[fuzz]' || true
+	.venv-dev/bin/python -m tests.fuzz.fuzz_decode --seconds $(or $(SECONDS),60)
+
+audit: .venv/ready .venv-dev/ready ## Known vulnerabilities of what is installed; asks pypi.org (ARGS='-s osv' for another)
+	.venv-dev/bin/python tests/audit.py .venv .venv-dev $(if $(ARGS),-- $(ARGS))
 
 docker-test: ## Build the container, start it with compose, ask it, take it down
 	bash tests/docker/test_compose.sh

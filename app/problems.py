@@ -4,6 +4,7 @@ What the client did wrong is told in full, in the error's own words. What went w
 a request id and nothing else.
 """
 
+import errno
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import errors as faults
 from app.reid import errors
 from app.reid.errors import SHOWN_PROBLEMS, ListedError, ReidError
 
@@ -32,49 +34,17 @@ RETRY_AFTER_S = 1
 logger = logging.getLogger(__name__)
 
 
-class FileLimitError(ReidError):
-    """A part or a zip's member with more bytes than the limit."""
-
-
-class ArchiveError(ReidError):
-    """A zip that is damaged, encrypted or packed in a way that is not read."""
-
-
-class ArchiveLimitError(ReidError):
-    """A zip that unpacks to more than the limits allow."""
-
-
-class DuplicateImageError(errors.LookupFailedError):
-    """Two uploaded photos that answer to the same name."""
-
-
-class NoImagesError(ReidError):
-    """A CSV came without photos, and the service has no image root to look them up in."""
-
-
-class InvalidRequestError(errors.LookupFailedError):
-    """Parts or query parameters that a call does not have, or has only once."""
-
-
-class MediaTypeError(ReidError):
-    """A body that is not multipart/form-data."""
-
-
-class BusyError(ReidError):
-    """As many requests are being worked on as the service takes."""
-
-
-class NotReadyError(ReidError):
-    """The network does not answer."""
-
-
 class Calls(StrEnum):
     """Sorts of calls, by what can go wrong in them."""
 
     ALL = "all"
     PHOTOS = "photos"
+    EXPLAIN = "explain"
     TABLES = "tables"
     HEALTH = "health"
+    JOBS = "jobs"
+    ADMIN = "admin"
+    KEYED = "keyed"
 
 
 @dataclass(frozen=True)
@@ -91,11 +61,16 @@ class Kind:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+_CLOSE = {"Connection": "close"}
 _RETRY = {"Retry-After": str(RETRY_AFTER_S)}
 INTERNAL = Kind(500, "internal-error", "The service made an error")
 INVALID_REQUEST = Kind(422, "invalid-request", "The request does not fit this call", Calls.PHOTOS)
 INVALID_BODY = Kind(400, "invalid-body", "The body cannot be parsed", Calls.PHOTOS)
 BODY_TOO_LARGE = Kind(413, "body-too-large", "The body is too large", Calls.PHOTOS)
+# What is said before there is a request that an application could answer.
+INVALID_HEAD = Kind(400, "invalid-request-head", "This is not an HTTP request that can be understood")
+HEAD_TIMEOUT = Kind(408, "head-timeout", "The request's head did not arrive")
+HEAD_TOO_LARGE = Kind(431, "head-too-large", "The request's head is too large")
 TOO_MANY_PARTS = Kind(413, "too-many-parts", "Too many or too long parts", Calls.PHOTOS)
 
 # The most special class that an error belongs to decides.
@@ -109,15 +84,26 @@ ERRORS: Mapping[type[ReidError], Kind] = {
     errors.UnknownImageError: Kind(422, "unknown-image", "Photos are missing", Calls.TABLES),
     errors.AmbiguousImageError: Kind(422, "ambiguous-image", "Names match more than one photo", Calls.TABLES),
     errors.UnsafeNameError: Kind(422, "unsafe-name", "Names lead out of their folder", Calls.TABLES),
-    DuplicateImageError: Kind(422, "duplicate-image", "Photos have the same name", Calls.TABLES),
-    NoImagesError: Kind(422, "no-images", "There are no photos to look in", Calls.TABLES),
-    ArchiveError: Kind(422, "unreadable-zip", "A zip cannot be read", Calls.TABLES),
-    ArchiveLimitError: Kind(413, "zip-too-large", "A zip unpacks to too much", Calls.TABLES),
-    FileLimitError: Kind(413, "file-too-large", "A file is too large", Calls.PHOTOS),
-    InvalidRequestError: INVALID_REQUEST,
-    MediaTypeError: Kind(415, "unsupported-media-type", "The body is not multipart/form-data", Calls.PHOTOS),
-    BusyError: Kind(503, "busy", "The service is busy", Calls.PHOTOS, _RETRY),
-    NotReadyError: Kind(503, "not-ready", "The service is not ready", Calls.HEALTH, _RETRY),
+    faults.DuplicateImageError: Kind(422, "duplicate-image", "Photos have the same name", Calls.TABLES),
+    faults.NoImagesError: Kind(422, "no-images", "There are no photos to look in", Calls.TABLES),
+    faults.ArchiveError: Kind(422, "unreadable-zip", "A zip cannot be read", Calls.TABLES),
+    faults.ArchiveLimitError: Kind(413, "zip-too-large", "A zip unpacks to too much", Calls.TABLES),
+    faults.FileLimitError: Kind(413, "file-too-large", "A file is too large", Calls.PHOTOS),
+    faults.InvalidRequestError: INVALID_REQUEST,
+    faults.MediaTypeError: Kind(415, "unsupported-media-type", "The body is not multipart/form-data", Calls.PHOTOS),
+    faults.BusyError: Kind(503, "busy", "The service is busy", Calls.PHOTOS, _RETRY),
+    faults.NotReadyError: Kind(503, "not-ready", "The service is not ready", Calls.HEALTH, _RETRY),
+    faults.DrainingError: Kind(503, "shutting-down", "The service is going down", Calls.PHOTOS, _RETRY),
+    faults.BodyTimeoutError: Kind(408, "body-timeout", "The body did not arrive", Calls.PHOTOS, _CLOSE),
+    faults.ForwardTimeoutError: Kind(503, "timeout", "The network did not answer in time", Calls.PHOTOS, _RETRY),
+    faults.ExplainUnavailableError: Kind(501, "no-places", "The bundle has no heat map", Calls.EXPLAIN),
+    faults.UnauthorizedError: Kind(401, "unauthorized", "A key is needed", Calls.KEYED, {"WWW-Authenticate": "Bearer"}),
+    faults.ForbiddenError: Kind(403, "forbidden", "The admin key is needed", Calls.ADMIN),
+    faults.RateLimitError: Kind(429, "too-many-requests", "Too many requests", Calls.KEYED),
+    faults.BundleRefusedError: Kind(409, "bundle-refused", "The bundle cannot be served", Calls.ADMIN),
+    faults.UnknownJobError: Kind(404, "unknown-job", "There is no such job", Calls.JOBS),
+    faults.JobStateError: Kind(409, "no-result", "The job has no result", Calls.JOBS),
+    faults.StorageError: Kind(507, "no-space", "There is no room on the disk", Calls.PHOTOS),
 }
 
 # What the framework itself answers; anything else is called by its status.
@@ -179,6 +165,8 @@ def error_response(error: ReidError) -> Response:
     kind = kind_of(error)
     if kind is INTERNAL:
         return unexpected_response(error)
+    if isinstance(error, faults.RateLimitError):
+        return problem_response(kind, str(error), headers={"Retry-After": str(error.retry_after_s)})
     if not isinstance(error, ListedError):
         return problem_response(kind, str(error))
     shown, found = len(error.problems), len(error.all_problems)
@@ -195,36 +183,47 @@ def unexpected_response(error: Exception) -> Response:
 def install(app: FastAPI) -> None:
     """Has the application answer all of its errors with problems."""
     for known in (ReidError, RequestValidationError, HTTPException, Exception):
-        app.add_exception_handler(known, _answer)
+        app.add_exception_handler(known, answer)
 
 
 def responses(*calls: Calls) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI: every problem that calls of these sorts may answer, by status."""
-    kinds = [kind for kind in _DOCUMENTED if kind.calls in {Calls.ALL, *calls}]
+    """OpenAPI: every problem that calls of these sorts may answer, by status. Health alone is open to everybody."""
+    sorts = {Calls.ALL, *calls} | (set() if Calls.HEALTH in calls else {Calls.KEYED})
+    kinds = [kind for kind in _DOCUMENTED if kind.calls in sorts]
     statuses = sorted({kind.status for kind in kinds})
     return {status: _documented([kind for kind in kinds if kind.status == status]) for status in statuses}
 
 
 class ProblemBodies:
-    """Turns plain text errors into problems: Starlette's body limit answers past all exception handlers."""
+    """Answers with problems where no exception handler gets to: Starlette's body limit fails in plain text.
+
+    Goes inside all other middleware, which then sees these answers as well. Starlette itself would answer an error that
+    nobody expected from outside of them all.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         """Wraps an application."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers through the application, in JSON where it fails in plain text."""
-        replaced = False
+        """Answers through the application, in JSON where it fails in plain text or with an exception."""
+        begun = replaced = False
 
         async def send_problem(message: Message) -> None:
-            nonlocal replaced
+            nonlocal begun, replaced
+            begun = True
             if message["type"] == "http.response.start" and _is_plain_error(message):
                 replaced = True
                 await _status_response(message["status"], scope)(scope, receive, send)
             elif not replaced:
                 await send(message)
 
-        await self._app(scope, receive, send_problem)
+        try:
+            await self._app(scope, receive, send_problem)
+        except Exception as error:
+            if begun or scope["type"] != "http":
+                raise
+            await unexpected_response(error)(scope, receive, send)
 
 
 def _is_plain_error(message: Message) -> bool:
@@ -241,7 +240,8 @@ def _status_response(status: int, scope: Scope, headers: Mapping[str, str] | Non
     return problem_response(kind, detail, headers=headers)
 
 
-async def _answer(request: Request, error: Exception) -> Response:
+async def answer(request: Request, error: Exception) -> Response:
+    """The answer to whatever a handler, or the framework, raised."""
     match error:
         case ReidError():
             return error_response(error)
@@ -256,7 +256,12 @@ async def _answer(request: Request, error: Exception) -> Response:
 
 def _framework_response(error: HTTPException, scope: Scope) -> Response:
     """What the framework refuses. A form that cannot be stored is no fault of the client's, though it is called one."""
-    if isinstance(error.__cause__, OSError):
+    cause = error.__cause__
+    if isinstance(cause, ReidError):
+        return error_response(cause)
+    if isinstance(cause, OSError):
+        if cause.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            return error_response(faults.StorageError("The disk has no room for the upload."))
         return unexpected_response(error)
     if error.status_code == 400:
         too_many = error.detail.startswith(("Too many", "Part exceeded"))
@@ -269,6 +274,8 @@ def _finding(found: Mapping[str, Any]) -> str:
     place = ".".join(str(step) for step in found["loc"][1:])
     if found["type"] == "missing":
         return f"{place} is missing"
+    if found["loc"][0] == "query":
+        return f"{place}: {found['msg']}"
     return f"{place} must be a file: a part with a filename"
 
 

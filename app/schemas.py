@@ -1,8 +1,9 @@
 """Answers in JSON. Every one of them carries the model_version that made it."""
 
-from typing import Any
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from app.reid.embedder import Precision, RuntimeName
 from app.reid.spec import PreprocessSpec
@@ -69,3 +70,76 @@ class Health(Answer):
     """The service is well; where it is not, the answer is a problem."""
 
     status: str = Field(examples=["ok"])
+
+
+class JobStatus(BaseModel):
+    """Where a piece of long work stands."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    id: str = Field(description="Whoever knows it may read and delete the job.", examples=["f4Qk0vX3T5mJ8dYw2sLz1A"])
+    kind: Literal["submission", "batch"] = Field(description="What was asked for.", examples=["submission"])
+    state: Literal["queued", "running", "done", "failed", "cancelled"] = Field(
+        description="The last three are final; `cancelled` is seen by whoever watches a job that is deleted.",
+        examples=["running"],
+    )
+    done: int = Field(ge=0, description="Photos that are embedded.", examples=[96])
+    total: int = Field(ge=0, description="All distinct photos.", examples=[371])
+    created: datetime = Field(description="When it was taken.", examples=["2026-11-24T10:00:00Z"])
+    started: datetime | None = Field(description="When it was first worked on.", examples=["2026-11-24T10:00:01Z"])
+    finished: datetime | None = Field(description="When it reached its final state.", examples=[None])
+    model_version: str | None = Field(
+        description="Of the embeddings; null before the first. A job in which it changes starts over.",
+        examples=[_VERSION],
+    )
+    problem: Annotated[dict[str, Any], WithJsonSchema({"$ref": "#/components/schemas/Problem"})] | None = Field(
+        description="Why it failed: the answer that the request would have got.", examples=[None]
+    )
+    result: str | None = Field(description="Where the CSV is, once it is done.", examples=[None])
+
+
+class ExplainedPhoto(BaseModel):
+    """What each place of one photo adds to the cosine, and where those places are in it."""
+
+    grid: list[list[float]] = Field(description="Row by row from the top; it sums to the cosine.")
+    coverage: list[list[float]] = Field(description="The share of each place that shows the photo; 0 is padding.")
+    box: tuple[float, float, float, float] = Field(
+        description="The photo's left, top, right and bottom edge in the grid, in places."
+    )
+    size: tuple[int, int] = Field(
+        description="Width and height of the upright photo as it was decoded: of a large JPEG, 1/2, 1/4 or 1/8."
+    )
+
+
+class LinkEnd(BaseModel):
+    """A place of a photo: in the grid, and its middle in the photo."""
+
+    row: int = Field(ge=0)
+    column: int = Field(ge=0)
+    x: float | None = Field(ge=0, le=1, description="Share of the photo's width; null where the place is padding.")
+    y: float | None = Field(ge=0, le=1, description="Share of the photo's height; null where the place is padding.")
+
+
+class PlaceLink(BaseModel):
+    """What one place of the one photo and one of the other add to the cosine."""
+
+    value: float
+    query: LinkEnd
+    gallery: LinkEnd
+
+
+_PHOTO = {"grid": [[0.21, 0.14]], "coverage": [[1.0, 1.0]], "box": [0.0, 0.0, 2.0, 1.0], "size": [640, 480]}
+_ENDS = {"query": {"row": 0, "column": 0, "x": 0.25, "y": 0.5}, "gallery": {"row": 0, "column": 1, "x": 0.75, "y": 0.5}}
+
+
+class SimilarityExplanation(Answer):
+    """A cosine taken apart by the places of both photos."""
+
+    cosine: float = Field(ge=-1, le=1, description="Of the two embeddings, in float64.", examples=[0.35])
+    similarity: float = Field(ge=0, le=1, description="(cosine + 1) / 2", examples=[0.675])
+    grid_shape: tuple[int, int] = Field(description="Rows and columns of places, of either photo.", examples=[[1, 2]])
+    query: ExplainedPhoto = Field(examples=[_PHOTO])
+    gallery: ExplainedPhoto = Field(examples=[_PHOTO])
+    links: list[PlaceLink] = Field(
+        description="The pairs of places that add most, the largest first.", examples=[[{"value": 0.12, **_ENDS}]]
+    )

@@ -9,10 +9,11 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import ByteSize, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import limits
+from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.reid.embedder import Precision, RuntimeName
 from app.reid.errors import ConfigError, quote
@@ -25,9 +26,20 @@ MIB, GIB = 2**20, 2**30
 Count = Annotated[int, Field(ge=1)]
 # Plain numbers are bytes; `64MiB` and `4GiB` are understood as well.
 Bytes = Annotated[ByteSize, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, le=10 * 365 * 86_400)]
+
+
+def _split(value: object) -> object:
+    """Comma-separated text, as a person writes it; pydantic-settings would want JSON."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
 
 # What Kubernetes puts into the environment of every container for a service called jaguar or jaguar-something.
 _CLUSTER = re.compile(r"JAGUAR(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\w+)")
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
 _CLUSTER_URL = re.compile(r"JAGUAR(_\w+)?_PORT")
 
 
@@ -46,6 +58,21 @@ class Settings(BaseSettings):
     max_unzip_ratio: unzipped over zipped bytes of one member, looked at above 1 MiB.
     max_zip_members: of all zips of a request together.
     max_inflight: requests that infer at the same time; the next one is answered 503.
+    state: folder for what outlives a request: the cache and the jobs.
+    cache: file of known embeddings, `cache.sqlite` in `state` by default; `off` turns it off.
+    max_cache_bytes, max_cache_memory_bytes: of that file, and of what is kept in memory in front of it.
+    jobs: folder of long work and its results, `jobs` in `state` by default.
+    max_jobs: that wait or run; the next one is answered 503.
+    max_jobs_bytes: of all jobs together; the oldest results go first.
+    jobs_keep_s: how long a finished job is kept, in seconds.
+    api_keys: whoever calls must send one of them; none asked for by default. Comma-separated.
+    admin_key: asked for by `POST /model/reload`, which is refused without one. Comma-separated while keys change.
+    rate_limit: requests of one client, for example `100/minute`; none by default.
+    cors_origins: web pages from elsewhere that may call, for example `https://a.org`. Comma-separated; none by default.
+    body_timeout_s: a request whose body stands still for longer is answered 408.
+    forward_timeout_s: a request whose photo waits longer for its forward pass to end is answered 503.
+    stuck_exit_s: a forward pass that takes longer ends the process with status 70, for whatever restarts it.
+    grace_s: how long requests under way may take after SIGTERM.
     """
 
     model_config = SettingsConfigDict(
@@ -68,6 +95,22 @@ class Settings(BaseSettings):
     max_unzip_ratio: Count = 100
     max_zip_members: Count = 20_000
     max_inflight: Count = 32
+    state: Path = Path("state")
+    cache: Path | Literal["off"] | None = None
+    max_cache_bytes: Bytes = ByteSize(GIB)
+    max_cache_memory_bytes: Bytes = ByteSize(64 * MIB)
+    jobs: Path | None = None
+    max_jobs: Count = 100
+    max_jobs_bytes: Bytes = ByteSize(16 * GIB)
+    jobs_keep_s: Seconds = 7 * 86_400
+    api_keys: Secrets = ()
+    admin_key: Secrets = ()
+    rate_limit: str | None = None
+    cors_origins: Texts = ()
+    body_timeout_s: Seconds = 30
+    forward_timeout_s: Seconds = 30
+    stuck_exit_s: Seconds = 120
+    grace_s: Seconds = 25
 
     @field_validator("image_root")
     @classmethod
@@ -75,6 +118,47 @@ class Settings(BaseSettings):
         if value is not None and not value.is_dir():
             raise ValueError(f"{value} is not a folder")
         return value
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_rate(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            rates = limits.parse_many(value)
+        except ValueError as error:
+            raise ValueError(f"{quote(value)} is no rate; write, for example, 100/minute or 10/second") from error
+        if len(rates) > 1 or rates[0].amount < 1 or rates[0].get_expiry() > 366 * 86_400:
+            raise ValueError(f"{quote(value)}: one rate is needed, of one request or more in a year or less")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{quote(origin)} is no origin; write scheme://host[:port] in lower case, no path, or *"
+                )
+        return value
+
+    @field_validator("api_keys", "admin_key")
+    @classmethod
+    def _can_be_sent(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for place, key in enumerate(value, 1):
+            if not re.fullmatch("[!-~]+", key.get_secret_value()):
+                raise ValueError(f"key {place} cannot be sent in a header; use printable ASCII characters, no spaces")
+        return value
+
+    @property
+    def cache_file(self) -> Path | None:
+        """The cache's file; None where the cache is off."""
+        return None if self.cache == "off" else self.cache or self.state / "cache.sqlite"
+
+    @property
+    def jobs_folder(self) -> Path:
+        """Where long work and its results lie."""
+        return self.jobs or self.state / "jobs"
 
     @property
     def bundle_folder(self) -> Path:

@@ -17,13 +17,15 @@ from typing import BinaryIO
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartParser
 
-from app.problems import ArchiveError, ArchiveLimitError, DuplicateImageError, FileLimitError, NoImagesError
+from app.admission import part_memory
+from app.errors import ArchiveError, ArchiveLimitError, DuplicateImageError, FileLimitError, NoImagesError
 from app.reid.errors import ImageError, quote
 from app.reid.photos import Findings, Photo, PhotoFile, PhotoFolder, PhotoSource, image_key, is_safe_name
 from app.settings import MIB, Settings
 
-# Starlette keeps 1 MiB of every part in memory; with a thousand parts in each of many requests that is too much.
-MultiPartParser.spool_max_size = 64 * 1024
+# Starlette keeps 1 MiB of every part in memory: too much for a thousand parts in each of many requests, and too little
+# for a photo where there is room. It asks for the number at the head of each part.
+MultiPartParser.spool_max_size = property(lambda _: part_memory.get())  # type: ignore[assignment]
 
 _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _ENCRYPTED, _UTF8 = 0x1, 0x800
@@ -31,6 +33,8 @@ _RATIO_FROM_BYTES = MIB
 # What zipfile reads to find a zip's directory, and what an entry may take there: names rarely pass 200 bytes.
 _DIRECTORY_TAIL_BYTES = 128 * 1024
 _ENTRY_BYTES = 1024
+# Every entry becomes an object before members are counted. A photo may bring a folder and what macOS adds with it.
+_ENTRY, _ENTRIES_PER_MEMBER = b"PK\x01\x02", 4
 _ZIP_DAMAGE = (
     zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError,
     OverflowError,
@@ -61,7 +65,7 @@ class Archive:
         self.name = name
         self._settings = settings
         self._lock = threading.Lock()
-        guarded = _DirectoryGuard(file, _DIRECTORY_TAIL_BYTES + settings.max_zip_members * _ENTRY_BYTES)
+        guarded = _DirectoryGuard(file, settings.max_zip_members)
         try:
             self._zip = zipfile.ZipFile(guarded)
         except _ZIP_DAMAGE as error:
@@ -70,7 +74,9 @@ class Archive:
 
     def members(self) -> list[zipfile.ZipInfo]:
         """The files in it, without folders, hidden files and what macOS adds."""
-        return [info for info in self._zip.infolist() if not info.is_dir() and not _is_clutter(info.filename)]
+        # Not is_dir(): a member without a name has it raise IndexError in Python 3.11.
+        every = self._zip.infolist()
+        return [info for info in every if not info.filename.endswith("/") and not _is_clutter(info.filename)]
 
     def check(self, info: zipfile.ZipInfo) -> None:
         """Looks at what the directory says of a member, before anything of it is read.
@@ -258,11 +264,12 @@ def check_image_size(upload: UploadFile, settings: Settings) -> None:
 
 
 class _DirectoryGuard:
-    """A file that refuses to read more than `limit` bytes at once: a zip's whole directory is one such read."""
+    """A file that hands out no more at once than the directory of a zip may hold, which is one such read."""
 
-    def __init__(self, file: BinaryIO, limit: int) -> None:
+    def __init__(self, file: BinaryIO, max_members: int) -> None:
         self._file = file
-        self.limit: int | None = limit
+        self.limit: int | None = _DIRECTORY_TAIL_BYTES + max_members * _ENTRY_BYTES
+        self._max_entries = max_members * _ENTRIES_PER_MEMBER
         self.seek, self.tell = file.seek, file.tell
 
     def seekable(self) -> bool:
@@ -274,6 +281,8 @@ class _DirectoryGuard:
         data = self._file.read(size if 0 <= size <= self.limit else self.limit + 1)
         if len(data) > self.limit:
             raise ArchiveLimitError(f"the zip's directory is longer than {self.limit} bytes")
+        if size >= 0 and data.count(_ENTRY) > self._max_entries:
+            raise ArchiveLimitError(f"the zip's directory has more than {self._max_entries} entries")
         return data
 
 

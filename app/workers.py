@@ -1,131 +1,238 @@
-"""Who does the work: a pool that decodes, a pool that runs the network, and the door in front of both."""
+"""Many photos at once: who waits, who works, who has left, and whether the network still answers."""
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from itertools import islice
+from typing import Any, TypeVar
 
 import numpy as np
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.problems import BusyError, NotReadyError, error_response
+from app import timing
+from app.errors import DrainingError, ForwardTimeoutError, NotReadyError
+from app.photo_work import Item, Named, PhotoWork, Turn, settle
 from app.reid.cores import available_cores
 from app.reid.embedder import LoadedModel
-from app.reid.errors import ImageError
-from app.reid.photos import Photo
-from app.reid.preprocess import Float32, Pixels
+from app.reid.preprocess import Float32
+from app.slots import Slots
+from app.timing import Phase
+
+T = TypeVar("T")
 
 FRESH_S = 5.0
 PROBE_S = 0.75
-# Photos of one request that are decoded or wait for the network, for each core.
+# Photos of one request that run or wait for a thread, for each core.
 _AHEAD = 2
+_WATCH_S = 0.25
 
 
 class Workers:
-    """Embeds photos with one model, without ever blocking the event loop.
+    """Embeds photos, without ever blocking the event loop.
 
-    Photos are read and decoded by as many threads as there are cores and go through the network in one thread, because
-    a forward pass uses all cores by itself. Fitted pictures are small and a request has no more than two a core under
-    way, so that memory does not grow with the number of photos.
+    There are as many threads as cores. One of them reads and decodes a photo and sends it through the network, and a
+    forward pass stays in its thread: one photo's decoding overlaps another's forward pass, no more threads are busy
+    than there are cores, and no decoded picture waits in memory. What else was measured: README, Decisions.
     """
 
-    def __init__(self, model: LoadedModel, on_embedded: Callable[[], object] = lambda: None) -> None:
-        """`on_embedded` is called after each photo's forward pass, in the forward thread."""
+    def __init__(self, model: LoadedModel, work: PhotoWork | None = None, timeout_s: float = 30.0) -> None:
+        """`model` is what is served; it may be replaced at any time, since every call of `embed` names its own.
+
+        timeout_s: how long a photo may stay in its thread, and how long photos wait while all threads are overdue.
+        """
         cores = available_cores()
         self.model = model
-        self._on_embedded = on_embedded
-        self._ahead = _AHEAD * cores
-        self._decoding = ThreadPoolExecutor(cores, "decode")
-        self._forward = ThreadPoolExecutor(1, "forward")
-        self._last_forward = time.monotonic()  # loading the model ended with a forward pass
+        self._threads, self._ahead = cores, _AHEAD * cores
+        self._work = work or PhotoWork()
+        self._timeout_s = timeout_s
+        self._slots = Slots(cores)
+        self._items: dict[Turn, asyncio.Future[Any]] = {}
         self._probe: asyncio.Future[None] | None = None
 
-    async def embed(self, photos: Sequence[tuple[str, Photo]]) -> Float32:
+    async def embed(self, photos: Sequence[Named], model: LoadedModel, *, urgent: bool = True) -> Float32:
         """N photos, each with the name that errors call it -> (N, D) float32 unit-norm embeddings in the same order.
+
+        Photos that are not urgent give way to those that are. Where the caller is cancelled, no photo is taken up any
+        more, and none that was decoded goes through the network.
 
         Raises:
             ImageError: the first photo, in the order given, that cannot be read; later ones are given up.
+            ForwardTimeoutError: the network did not answer in time.
         """
-        loop = asyncio.get_running_loop()
-        rows = np.empty((len(photos), self.model.manifest.embedding_dim), dtype=np.float32)
-        under_way: deque[asyncio.Future[Pixels]] = deque()
-        todo = iter(photos)
+        if (timings := timing.current.get()) is not None:
+            timings.reached(Phase.UPLOAD)
+        rows = np.empty((len(photos), model.manifest.embedding_dim), dtype=np.float32)
+        known = await asyncio.to_thread(self._work.known, photos, model.version)
+        for row, embedding in known.items():
+            rows[row] = embedding
+        todo = (row for row in range(len(photos)) if row not in known)
+        under_way: deque[tuple[int, asyncio.Task[Float32]]] = deque()
         try:
-            for row in range(len(photos)):
-                while len(under_way) < self._ahead and (item := next(todo, None)):
-                    under_way.append(loop.run_in_executor(self._decoding, self._prepare, *item))
-                pixels = await under_way[0]
+            while True:
+                for row in islice(todo, self._ahead - len(under_way)):
+                    task = asyncio.create_task(self._one(Item(*photos[row], model), urgent))
+                    task.add_done_callback(_look_at)
+                    under_way.append((row, task))
+                if not under_way:
+                    return rows
+                row, task = under_way[0]
+                rows[row] = await task
                 under_way.popleft()
-                rows[row] = await loop.run_in_executor(self._forward, self._run, pixels)
         finally:
-            for future in under_way:
-                if not future.cancel() and not future.cancelled():
-                    future.exception()  # looked at, or asyncio complains of it
-        return rows
+            for _, task in under_way:
+                task.cancel()
 
-    async def check_ready(self) -> None:
-        """Returns if a forward pass ended within 5 s, or if one goes through now.
+    async def run(self, function: Callable[[], T], *, urgent: bool = True) -> T:
+        """Calls a function in a thread, in its turn among the photos and within the time that a photo has.
+
+        Where the caller is cancelled before its turn has come, it is not called.
 
         Raises:
-            NotReadyError: none did within 0.75 s, or it failed.
+            ForwardTimeoutError: it did not return in time. Whatever the function raises.
         """
-        if time.monotonic() - self._last_forward < FRESH_S:
+        if (timings := timing.current.get()) is not None:
+            timings.reached(Phase.UPLOAD)
+        turn, asked = Turn(), time.monotonic()
+        outcome = await self._in_thread(turn, partial(turn.take, function), urgent)
+        if timings is not None and turn.began is not None:
+            timings.add(Phase.QUEUE, turn.began - asked)
+        return outcome
+
+    async def check_ready(self) -> None:
+        """Returns if the latest forward pass ended within 5 s, or if one goes through now.
+
+        Raises:
+            NotReadyError: all threads are overdue, no forward pass ended within 0.75 s, or it failed.
+        """
+        if self._overdue() >= self._threads:
+            raise NotReadyError("The network does not answer.")
+        if not self._work.failed and time.monotonic() - self._work.last_forward < FRESH_S:
             return
         try:
             if self._probe is None or self._probe.done():
-                self._probe = asyncio.get_running_loop().run_in_executor(self._forward, self._run_probe)
+                turn = Turn()
+                job = self._slots.try_now(partial(turn.take, partial(self._work.probe, self.model)))
+                self._probe = self._follow(turn, job)
             await asyncio.wait_for(asyncio.shield(self._probe), PROBE_S)
         except TimeoutError as error:
             raise NotReadyError("The network does not answer.") from error
         except Exception as error:  # whatever a runtime or a pool that was shut down raises
             raise NotReadyError("The network fails.") from error
 
+    async def watch(self, stuck_exit_s: float, end: Callable[[], object]) -> None:
+        """Runs for as long as the service: gives up photos that are overdue, and calls `end` where one never returns.
+
+        A thread cannot be stopped from outside. A photo that is overdue keeps its thread, but nobody waits for it.
+        """
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            self._give_up_overdue()
+            if self._overdue(stuck_exit_s):
+                end()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a thread is at work."""
+        return any(item.began is not None for item in list(self._items))
+
     def close(self) -> None:
-        """Ends the threads. What waits is given up, what runs is waited for."""
-        self._decoding.shutdown(cancel_futures=True)
-        self._forward.shutdown(cancel_futures=True)
+        """Takes no more work. What waits is given up; what runs ends by itself."""
+        self._slots.fail_waiting(_going_down)
+        self._slots.close()
 
-    def _prepare(self, name: str, photo: Photo) -> Pixels:
+    async def _one(self, item: Item, urgent: bool) -> Float32:
+        """One photo, through whichever thread is free. Where another request brought the same photo, through its."""
+        while True:
+            asked = time.perf_counter()
+            outcome = await self._in_thread(item, partial(self._work.run, item), urgent)
+            queued = time.perf_counter() - asked - sum(item.spent.values())
+            if (timings := timing.current.get()) is not None:
+                timings.add(Phase.QUEUE, max(0.0, queued))
+                for phase, seconds in item.spent.items():
+                    timings.add(phase, seconds)
+            if isinstance(outcome, np.ndarray):
+                return outcome
+            shared = asyncio.wrap_future(outcome)
+            shared.add_done_callback(_look_at)
+            try:
+                return await asyncio.shield(shared)
+            except ForwardTimeoutError:
+                raise
+            except Exception:
+                item = Item(item.name, item.photo, item.model)
+
+    async def _in_thread(self, item: Turn, work: Callable[[], T], urgent: bool) -> T:
+        if self._overdue() >= self._threads:
+            raise _timed_out()
+        await self._slots.acquire(urgent=urgent)
+        job = self._slots.submit(work)
         try:
-            data = photo.read()
-        except OSError as error:  # its own words hold a path
-            raise ImageError(f"{name}: the file cannot be read") from error
-        return self.model.embedder.prepare(data, name)
-
-    def _run(self, pixels: Pixels) -> Float32:
-        embedding: Float32 = self.model.embedder.embed_prepared([pixels])[0]
-        self._last_forward = time.monotonic()
-        self._on_embedded()
-        return embedding
-
-    def _run_probe(self) -> None:
-        height, width = self.model.embedder.spec.size
-        self.model.embedder.embed_prepared([np.zeros((height, width, 3), dtype=np.uint8)])
-        self._last_forward = time.monotonic()
-
-
-class Admission:
-    """Lets so many requests at a time through to the calls that infer; the next is refused before its body is read."""
-
-    def __init__(self, app: ASGIApp, limit: int, paths: Collection[str]) -> None:
-        """Wraps an application. `paths` are those whose POST infers."""
-        self._app = app
-        self._limit = limit
-        self._paths = frozenset(paths)
-        self._inside = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, or answers 503 at once. A place is taken until the answer's last byte is sent."""
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in self._paths:
-            await self._app(scope, receive, send)
-            return
-        if self._inside >= self._limit:
-            busy = BusyError(f"{self._limit} requests are being worked on; try again in a moment.")
-            await error_response(busy)(scope, receive, send)
-            return
-        self._inside += 1
-        try:
-            await self._app(scope, receive, send)
+            return await self._follow(item, job)
         finally:
-            self._inside -= 1
+            item.left = True
+            job.cancel()  # without effect once a thread has it
+
+    def _follow(self, item: Turn, job: Future[T]) -> asyncio.Future[T]:
+        """What was given to a thread counts as its work until it is back; where its outcome will be, or a timeout."""
+        waiter: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        waiter.add_done_callback(_look_at)
+        self._items[item] = waiter
+        job.add_done_callback(partial(self._ended, item, waiter))
+        return waiter
+
+    def _ended(self, item: Turn, waiter: asyncio.Future[T], job: Future[T]) -> None:
+        """A photo, or other work, has left its thread; this is called from there."""
+        self._items.pop(item)
+        loop = waiter.get_loop()
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_pass_on, job, waiter)
+
+    def _overdue(self, limit_s: float | None = None) -> int:
+        """How many photos have been in their threads for longer than the limit; `timeout_s` by default."""
+        limit = self._timeout_s if limit_s is None else limit_s
+        return sum(_age(item) > limit for item in list(self._items))
+
+    def _give_up_overdue(self) -> None:
+        items = dict(self._items)
+        overdue = {item for item in items if _age(item) > self._timeout_s}
+        if len(overdue) >= self._threads:  # whatever waits would wait for them
+            overdue = set(items)
+            self._slots.fail_waiting(_timed_out)
+        for item in overdue:
+            item.left = True
+            if not items[item].done():
+                items[item].set_exception(_timed_out())
+            if item.flight is not None:
+                settle(item.flight, _timed_out())
+
+
+def _age(item: Turn) -> float:
+    """Seconds that a photo has been in its thread; 0 before."""
+    return 0.0 if item.began is None else time.monotonic() - item.began
+
+
+def _pass_on(job: Future[T], waiter: asyncio.Future[T]) -> None:
+    """What a thread made of a photo, to whoever waits for it, if somebody does."""
+    if waiter.done():
+        return
+    error = _going_down() if job.cancelled() else job.exception()
+    if error is None:
+        waiter.set_result(job.result())
+    else:
+        waiter.set_exception(error)
+
+
+def _look_at(future: asyncio.Future[Any]) -> None:
+    """asyncio complains of an error that nobody looked at; whoever would have may have left."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _going_down() -> DrainingError:
+    return DrainingError("The service is going down; try again in a moment.")
+
+
+def _timed_out() -> ForwardTimeoutError:
+    return ForwardTimeoutError("The network did not answer in time; try again, or ask the operator.")

@@ -1,4 +1,7 @@
-"""`jaguar-train`: fit, evaluate, coats. Exit 0: done; 2: the input is at fault; 1: anything else; 130: Ctrl-C."""
+"""`jaguar-train`: fit, evaluate, quantize, coats.
+
+Exit 0: done; 2: the input is at fault; 1: anything else; 130: Ctrl-C.
+"""
 
 import json
 from collections.abc import Callable, Iterator
@@ -16,6 +19,7 @@ from training.coats import draw_dataset
 from training.config import Protocol, load_config
 from training.evaluate import evaluate_bundle
 from training.fit import FitResult, fit, fit_protocols
+from training.quantize import DEFAULT_PHOTOS, MIN_PHOTOS, Outcome, quantize_bundle
 from training.tensorboard import log_epochs
 from training.train import InterruptedRunError, TrainingDivergedError, Watcher
 from training.train import Progress as Stand
@@ -76,6 +80,34 @@ def evaluate_command(
         if report:
             report.write_text(text + "\n", encoding="utf-8")
         out.print_json(text)
+
+
+@app.command("quantize")
+def quantize_command(
+    bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
+    data: DataOption,
+    photos: Annotated[
+        int, typer.Option(help="At most so many to calibrate on, and as many others to measure on.", min=MIN_PHOTOS)
+    ] = DEFAULT_PHOTOS,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same photos.")] = 0,
+) -> None:
+    """Add int8 weights to a bundle, for JAGUAR_PRECISION=int8, if they answer as float32 does and are faster."""
+    with _exit_codes():
+        with _progress() as bar:
+            task = bar.add_task("reading photos", total=None)
+            outcome = quantize_bundle(
+                bundle,
+                data,
+                photos=photos,
+                seed=seed,
+                progress=lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
+            )
+        _print_outcome(outcome)
+        if not outcome.kept:
+            failed = ", ".join(check.name for check in outcome.checks if not check.holds)
+            message = f"jaguar-train: no int8 weights were added, the bundle is as it was: {failed}"
+            err.print(message, style="red", highlight=False, soft_wrap=True)
+            raise typer.Exit(1)
 
 
 @app.command("coats")
@@ -162,3 +194,13 @@ def _print_results(results: list[FitResult]) -> None:
     out.print(table)
     for result in results:
         out.print(f"{result.protocol}: {result.bundle}", highlight=False, soft_wrap=True)
+
+
+def _print_outcome(outcome: Outcome) -> None:
+    figures = outcome.figures
+    table = Table("int8 against float32", "measured", "needed", "holds")
+    for check in outcome.checks:
+        table.add_row(check.name, f"{check.measured:.5f}", check.needed, "yes" if check.holds else "no")
+    out.print(table)
+    counts = f"{figures.calibration_photos} photos, measured on {figures.measured_photos} others"
+    out.print(f"calibrated on {counts}; median cosine {figures.median_cosine:.5f}", highlight=False, soft_wrap=True)

@@ -8,16 +8,17 @@ from typing import Literal
 
 import numpy as np
 
-from app.reid.bundle import ONNX_WEIGHTS, TORCH_WEIGHTS, Bundle, Manifest, open_bundle, probe_pixels
-from app.reid.errors import BundleError
+from app.reid.bundle import INT8_WEIGHTS, ONNX_WEIGHTS, TORCH_WEIGHTS, Bundle, Manifest, open_bundle, probe_pixels
+from app.reid.errors import BundleError, ConfigError
 from app.reid.preprocess import DEFAULT_MAX_PIXELS, Float32, Pixels, decode_image, fit, to_array
 from app.reid.runtime import OnnxRuntime, Runtime
 from app.reid.spec import PreprocessSpec
 
 RuntimeName = Literal["onnx", "torch"]
-Precision = Literal["float32"]
+Precision = Literal["float32", "int8"]
 
-PROBE_COSINE = 0.9999
+# Rounding to eight bits is coarse, and no two kinds of CPU round alike.
+PROBE_COSINE: dict[Precision, float] = {"float32": 0.9999, "int8": 0.99}
 
 
 @dataclass(frozen=True)
@@ -78,17 +79,29 @@ def load_model(
     """A bundle's folder -> an embedder that reproduced the bundle's probe.
 
     Raises:
-        BundleError: the bundle is missing or damaged, the runtime is not installed, or the network answers otherwise
-            than it did when it was exported.
+        BundleError: the bundle is missing or damaged, has no int8 weights where they are asked for, the runtime is not
+            installed, or the network answers otherwise than it did when it was exported.
+        ConfigError: int8 is asked of the torch runtime.
     """
     bundle = open_bundle(folder)
-    if runtime == "torch":
-        weights, engine = TORCH_WEIGHTS, _torch_runtime(bundle)
-    else:
-        weights, engine = ONNX_WEIGHTS, OnnxRuntime(bundle.read(ONNX_WEIGHTS), threads=threads)
+    weights = _weight_file(bundle, runtime, precision)
+    engine = _torch_runtime(bundle) if runtime == "torch" else OnnxRuntime(bundle.read(weights), threads=threads)
     embedder = Embedder(bundle.manifest.preprocess, engine, max_pixels=max_pixels)
-    _check_probe(embedder, bundle)
+    _check_probe(embedder, bundle.manifest, precision)
     return LoadedModel(embedder, bundle.manifest, bundle.model_version(weights, runtime, precision))
+
+
+def _weight_file(bundle: Bundle, runtime: RuntimeName, precision: Precision) -> str:
+    if precision == "float32":
+        return TORCH_WEIGHTS if runtime == "torch" else ONNX_WEIGHTS
+    if runtime != "onnx":
+        raise ConfigError(f"precision {precision} needs the onnx runtime; the {runtime} runtime computes in float32")
+    if INT8_WEIGHTS not in bundle.manifest.files:
+        name = bundle.manifest.name
+        raise BundleError(
+            f"bundle {name} has no {INT8_WEIGHTS}; `jaguar-train quantize model_store/{name} --data DIR` makes one"
+        )
+    return INT8_WEIGHTS
 
 
 def _torch_runtime(bundle: Bundle) -> Runtime:
@@ -101,24 +114,33 @@ def _torch_runtime(bundle: Bundle) -> Runtime:
     return engine
 
 
-def _check_probe(embedder: Embedder, bundle: Bundle) -> None:
-    probe, dimensions = bundle.manifest.probe, bundle.manifest.embedding_dim
+def probe_cosine(embedder: Embedder, manifest: Manifest) -> float:
+    """Cosine of an embedder's answer to the manifest's probe picture and the embedding stored there; NaN for zeros.
+
+    Raises:
+        BundleError: the network takes another size or gives another number of dimensions than the manifest says.
+    """
+    probe, dimensions = manifest.probe, manifest.embedding_dim
     expected = np.array(probe.embedding)
     try:
-        answer = embedder.embed_prepared([probe_pixels(probe.seed, bundle.manifest.preprocess.size)])[0]
+        answer = embedder.embed_prepared([probe_pixels(probe.seed, manifest.preprocess.size)])[0]
     except BundleError:
         raise
     except Exception as error:  # whatever the runtime raises on a network of other dimensions
-        raise BundleError(f"bundle {bundle.manifest.name}: the network refuses a picture of the stated size") from error
+        raise BundleError(f"bundle {manifest.name}: the network refuses a picture of the stated size") from error
     if answer.shape != (dimensions,) or expected.shape != (dimensions,):
         raise BundleError(
-            f"bundle {bundle.manifest.name}: the manifest says {dimensions} dimensions, the network gives {answer.size}"
+            f"bundle {manifest.name}: the manifest says {dimensions} dimensions, the network gives {answer.size}"
             f" and the probe has {expected.size}"
         )
     with np.errstate(all="ignore"):  # a probe of zeros has no cosine, which is not enough either
-        cosine = float(answer @ expected / (np.linalg.norm(answer) * np.linalg.norm(expected)))
-    if not cosine >= PROBE_COSINE:
+        return float(answer @ expected / (np.linalg.norm(answer) * np.linalg.norm(expected)))
+
+
+def _check_probe(embedder: Embedder, manifest: Manifest, precision: Precision) -> None:
+    cosine, needed = probe_cosine(embedder, manifest), PROBE_COSINE[precision]
+    if not cosine >= needed:
         raise BundleError(
-            f"bundle {bundle.manifest.name}: the network answers the probe with cosine {cosine:.6f} to the stored"
-            f" embedding; at least {PROBE_COSINE} is needed"
+            f"bundle {manifest.name}: the network answers the probe with cosine {cosine:.6f} to the stored embedding;"
+            f" at least {needed} is needed"
         )

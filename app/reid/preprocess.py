@@ -1,27 +1,41 @@
 """decode_image -> fit -> to_array: the one road from a file's bytes to the network's input, for training and service.
 
-Pillow and numpy only. The only place of the project that opens a picture.
+Pillow and numpy, and imagecodecs for plain PNG files. The only place of the project that opens a picture.
 """
 
 import io
+import re
 import struct
+import warnings
 import zlib
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from app.reid.errors import ImageError, PixelLimitError, UnsupportedFormatError
+from app.reid.png import decode_plain_png
 from app.reid.spec import PreprocessSpec
 
 Pixels = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
 
 FORMATS = ("JPEG", "PNG", "WEBP")
+_JPEG = frozenset({"JPEG", "MPO"})  # what Pillow calls them
 DEFAULT_MAX_PIXELS = 50_000_000
 
 # Pillow's own limit warns at one size and raises at another; here the limit is an argument, checked on the header.
 Image.MAX_IMAGE_PIXELS = None
+# It warns of every damaged piece of metadata, up to 65,535 in one file, and Python keeps each warning it has shown.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+# Pillow walks a file's segments one by one, in Python, and joins some in quadratic time: a few MB made of nothing else
+# would take minutes. A segment is 3 or 4 reads. No camera writes hundreds before the picture begins; behind that point
+# PNG files may hold one for every row.
+_HEADER_READS, _PICTURE_READS = 1_024, 100_000
+# Every scan of a JPEG goes over the whole picture and may take 10 bytes of file; progressive photos have about 10.
+_MAX_SCANS, _SCAN = 500, re.compile(b"\xff\xda")
 
 _ORIENTATION_TAG = 0x0112
 _TURN = {
@@ -63,8 +77,12 @@ def decode_image(
     width, height = image.size
     if width * height > max_pixels:
         raise PixelLimitError(f"{name}: {width} x {height} = {width * height} pixels; the limit is {max_pixels}")
+    if image.format in _JPEG and next(islice(_SCAN.finditer(data), _MAX_SCANS, None), None):
+        raise ImageError(f"{name}: more than {_MAX_SCANS} scans in a JPEG; save it again, in any image editor")
     try:
-        if spec.jpeg_draft and image.format in {"JPEG", "MPO"}:
+        if image.format == "PNG" and (plain := decode_plain_png(data)) is not None:
+            return plain.convert("RGB") if spec.alpha == "ignore" else plain
+        if spec.jpeg_draft and image.format in _JPEG:
             _draft(image, spec)
         image.load()
         orientation = _orientation(image)
@@ -123,14 +141,29 @@ def to_array(fitted: Pixels, spec: PreprocessSpec) -> Float32:
 def _open(data: bytes, name: str) -> Image.Image:
     if not data:
         raise ImageError(f"{name}: the file is empty")
+    file = _PatientFile(data)
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError as error:
         if _looks_supported(data):
             raise ImageError(f"{name}: the file is damaged or cut short") from error
         raise UnsupportedFormatError(f"{name}: not a JPEG, PNG or WebP file") from error
     except _DAMAGE as error:
         raise ImageError(f"{name}: the file is damaged or cut short") from error
+    file.reads_left = _PICTURE_READS
+    return image
+
+
+class _PatientFile(io.BytesIO):
+    """A file that can be read so many times and no more, which counts as damage."""
+
+    reads_left = _HEADER_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads_left -= 1
+        if self.reads_left < 0:
+            raise OSError("the file is in too many pieces")
+        return super().read(size)
 
 
 def _looks_supported(data: bytes) -> bool:

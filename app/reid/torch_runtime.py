@@ -1,11 +1,14 @@
 """The same as `runtime.py` through torch: for training, and for `JAGUAR_RUNTIME=torch` where torch is installed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from app.reid.bundle import TORCH_WEIGHTS
 from app.reid.errors import BundleError, ConfigError
@@ -41,12 +44,37 @@ class TorchRuntime:
 
     def run(self, images: Float32) -> Float32:
         """(N, 3, H, W) preprocessed pictures -> (N, D) unit-norm embeddings."""
+        with self._evaluating() as device:
+            return _to_numpy(self._model(torch.from_numpy(images).to(device)))
+
+    @property
+    def has_places(self) -> bool:
+        """Whether the network tells what each place of the picture adds to the embedding."""
+        return self._model.has_places
+
+    def run_with_places(self, images: Float32) -> tuple[Float32, Float32]:
+        """(N, 3, H, W) -> (N, D) embeddings and (N, h, w, D) places, which sum to the embedding over h and w.
+
+        Raises:
+            BundleError: the network has no places.
+        """
+        if not self.has_places:
+            raise BundleError("this bundle's network has no places")
+        with self._evaluating() as device:
+            embeddings, places = self._model.embed_with_places(torch.from_numpy(images).to(device))
+            return _to_numpy(embeddings), _to_numpy(places)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[torch.device]:
+        """The network in eval mode and without gradients; where it computes."""
         training = self._model.training
-        device = next(self._model.parameters()).device
         self._model.eval()
         try:
             with torch.inference_mode():
-                embeddings = self._model(torch.from_numpy(images).to(device))
+                yield next(self._model.parameters()).device
         finally:
             self._model.train(training)
-        return np.asarray(embeddings.float().cpu().numpy())
+
+
+def _to_numpy(tensor: Tensor) -> Float32:
+    return np.asarray(tensor.float().cpu().numpy())

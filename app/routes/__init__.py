@@ -8,7 +8,8 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import FormData
 from starlette.requests import Request
 
-from app.problems import InvalidRequestError, MediaTypeError
+from app.errors import InvalidRequestError, MediaTypeError
+from app.reid.embedder import LoadedModel
 from app.reid.errors import quote
 from app.schemas import Answer
 from app.settings import Settings
@@ -32,8 +33,14 @@ def _settings(request: Request) -> Settings:
     return settings
 
 
+def _model(request: Request) -> LoadedModel:
+    """The bundle that is served now; a request keeps to the one that it began with."""
+    return _workers(request).model
+
+
 WorkersDep = Annotated[Workers, Depends(_workers)]
 SettingsDep = Annotated[Settings, Depends(_settings)]
+ModelDep = Annotated[LoadedModel, Depends(_model)]
 
 
 def answer(schema: type[Answer]) -> dict[int | str, dict[str, Any]]:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, File, Header, Response, UploadFile
 from app.problems import Calls, responses
 from app.reid.errors import quote
 from app.reid.preprocess import Float32
-from app.routes import PHOTO_TYPES, VERSION_HEADER, SettingsDep, WorkersDep, answer, only_known, part_types
+from app.routes import PHOTO_TYPES, VERSION_HEADER, ModelDep, SettingsDep, WorkersDep, answer, only_known, part_types
 from app.schemas import Embeddings, ImageEmbedding
 from app.uploads import UploadedPhoto, check_image_size
 
@@ -37,6 +37,7 @@ router = APIRouter(dependencies=[Depends(only_known)])
 )
 async def embed(
     workers: WorkersDep,
+    model: ModelDep,
     settings: SettingsDep,
     images: Annotated[list[UploadFile], File(description="JPEG, PNG or WebP, once or more.", min_length=1)],
     accept: Annotated[str, Header(include_in_schema=False)] = "",
@@ -49,13 +50,12 @@ async def embed(
         check_image_size(upload, settings)
     names = [upload.filename or "" for upload in images]
     photos = [(quote(name), UploadedPhoto(upload.file)) for name, upload in zip(names, images, strict=True)]
-    embeddings = await workers.embed(photos)
-    version = workers.model.version
+    embeddings = await workers.embed(photos, model)
     if _wants_npy(accept):
         body, media_type = await asyncio.to_thread(_npy, embeddings), NPY
     else:
-        body, media_type = await asyncio.to_thread(_json, version, names, embeddings), "application/json"
-    return Response(body, media_type=media_type, headers={VERSION_HEADER: version, "Vary": "Accept"})
+        body, media_type = await asyncio.to_thread(_json, model.version, names, embeddings), "application/json"
+    return Response(body, media_type=media_type, headers={VERSION_HEADER: model.version, "Vary": "Accept"})
 
 
 def _wants_npy(accept: str) -> bool:

@@ -8,7 +8,7 @@ from app.problems import Calls, responses
 from app.reid.errors import quote
 from app.reid.similarity import cosine_matrix, unit_interval
 from app.reid.tables import GALLERY, QUERY
-from app.routes import PHOTO_TYPES, VERSION_HEADER, SettingsDep, WorkersDep, answer, only_known, part_types
+from app.routes import PHOTO_TYPES, VERSION_HEADER, ModelDep, SettingsDep, WorkersDep, answer, only_known, part_types
 from app.schemas import Similarity
 from app.uploads import UploadedPhoto, check_image_size
 
@@ -24,6 +24,7 @@ router = APIRouter(dependencies=[Depends(only_known)])
 async def similarity(
     response: Response,
     workers: WorkersDep,
+    model: ModelDep,
     settings: SettingsDep,
     query_image: Annotated[UploadFile, File(description="JPEG, PNG or WebP.")],
     gallery_image: Annotated[UploadFile, File(description="JPEG, PNG or WebP.")],
@@ -36,11 +37,11 @@ async def similarity(
     for part, upload in ((QUERY, query_image), (GALLERY, gallery_image)):
         check_image_size(upload, settings)
         photos.append((f"{part} {quote(upload.filename or '')}", UploadedPhoto(upload.file)))
-    embeddings = await workers.embed(photos)
+    embeddings = await workers.embed(photos, model)
     cosine = cosine_matrix(embeddings[:1], embeddings[1:])
-    response.headers[VERSION_HEADER] = workers.model.version
+    response.headers[VERSION_HEADER] = model.version
     return Similarity(
-        model_version=workers.model.version,
+        model_version=model.version,
         similarity=float(unit_interval(cosine)[0, 0]),
         cosine=float(cosine[0, 0]),
         probability=None,

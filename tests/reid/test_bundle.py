@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from app.reid.bundle import (
+    INT8_WEIGHTS,
     MANIFEST,
     ONNX_WEIGHTS,
     TORCH_WEIGHTS,
@@ -22,6 +23,7 @@ from app.reid.bundle import (
     open_bundle,
     probe_pixels,
     save_bundle,
+    update_bundle,
 )
 from app.reid.embedder import load_model
 from app.reid.errors import BundleError
@@ -187,6 +189,92 @@ class TestDamage:
         assert not (tmp_path / "sprung").exists()
 
 
+FIGURES: dict[str, Any] = {
+    "data_fingerprint": "none",
+    "seed": 0,
+    "calibration_photos": 16,
+    "measured_photos": 16,
+    "cosine": 0.999,
+    "median_cosine": 0.9995,
+    "similarity_change": 0.004,
+    "probe_cosine": 0.999,
+    "speedup": 1.6,
+}
+
+
+def quantized(weights: bytes) -> Manifest:
+    """The tiny bundle's manifest, with these bytes as its int8 weights."""
+    values = tiny_manifest(tiny_onnx()).model_dump()
+    values["files"][INT8_WEIGHTS] = file_entry(weights).model_dump()
+    return Manifest.model_validate({**values, "quantization": FIGURES})
+
+
+class TestInt8:
+    def test_figures_are_written_and_read(self, broken: Path) -> None:
+        update_bundle(broken, quantized(b"small"), {INT8_WEIGHTS: b"small"})
+        bundle = open_bundle(broken)
+        assert bundle.read(INT8_WEIGHTS) == b"small"
+        assert json.loads((broken / MANIFEST).read_text())["quantization"] == FIGURES
+        assert bundle.manifest == quantized(b"small")
+
+    def test_a_manifest_from_before_int8_is_read(self, broken: Path) -> None:
+        rewrite(broken, lambda v: v.pop("quantization"))
+        assert load_model(broken).manifest.quantization is None
+
+    @pytest.mark.parametrize(
+        ("change", "where"),
+        [
+            (lambda v: v["quantization"].update(cosine=1.5), "quantization.cosine"),
+            (lambda v: v["quantization"].update(speedup=float("nan")), "quantization.speedup"),
+            (lambda v: v["quantization"].update(colour="red"), "quantization.colour"),
+            (lambda v: v["quantization"].pop("seed"), "quantization.seed"),
+            (lambda v: v.update(quantization=None), "the file"),
+            (lambda v: v["files"].pop(INT8_WEIGHTS), "the file"),
+        ],
+    )
+    def test_figures_are_strict_and_go_with_the_weights(
+        self, broken: Path, change: Callable[[dict[str, Any]], object], where: str
+    ) -> None:
+        update_bundle(broken, quantized(b"small"), {INT8_WEIGHTS: b"small"})
+        rewrite(broken, change)
+        assert refusal(broken).startswith(f"bundle jaguar: manifest.json: {where}: ")
+
+    def test_damaged_int8_weights_stop_float32_as_well(self, broken: Path) -> None:
+        update_bundle(broken, quantized(b"small"), {INT8_WEIGHTS: b"small"})
+        (broken / INT8_WEIGHTS).write_bytes(b"smaLl")
+        assert refusal(broken) == "bundle jaguar: model.int8.onnx has another sha256 than the manifest says"
+
+
+class TestUpdate:
+    def test_files_that_no_manifest_lists_stay(self, broken: Path) -> None:
+        (broken / "split.csv").write_text("filename\n")
+        update_bundle(broken, quantized(b"small"), {INT8_WEIGHTS: b"small"})
+        names = [MANIFEST, INT8_WEIGHTS, ONNX_WEIGHTS, "split.csv"]
+        assert sorted(path.name for path in broken.iterdir()) == names
+        assert (broken / "split.csv").read_text() == "filename\n"
+        assert (broken / ONNX_WEIGHTS).read_bytes() == tiny_onnx()
+        assert [path.name for path in broken.parent.iterdir()] == ["jaguar"]
+
+    def test_a_bundle_that_somebody_else_replaced_meanwhile_stays(self, broken: Path) -> None:
+        (broken / ONNX_WEIGHTS).write_bytes(tiny_onnx()[:-1] + b"!")
+        before = {path.name: path.read_bytes() for path in broken.iterdir()}
+        with pytest.raises(BundleError, match=r"model\.onnx has another sha256"):
+            update_bundle(broken, quantized(b"small"), {INT8_WEIGHTS: b"small"})
+        assert {path.name: path.read_bytes() for path in broken.iterdir()} == before
+
+    def test_a_folder_inside_would_be_lost(self, broken: Path) -> None:
+        (broken / "notes").mkdir()
+        with pytest.raises(BundleError, match="bundle jaguar: notes is no file and would be lost"):
+            update_bundle(broken, quantized(b"small"), {INT8_WEIGHTS: b"small"})
+        assert (broken / "notes").is_dir()
+
+    def test_after_a_kill_between_the_renames(self, broken: Path) -> None:
+        broken.rename(broken.parent / ".jaguar.previous")
+        update_bundle(broken, quantized(b"small"), {INT8_WEIGHTS: b"small"})
+        assert open_bundle(broken).read(ONNX_WEIGHTS) == tiny_onnx()
+        assert [path.name for path in broken.parent.iterdir()] == ["jaguar"]
+
+
 class TestVersion:
     WEIGHTS = tiny_onnx()
 
@@ -230,6 +318,10 @@ class TestVersion:
             {"probe": {"seed": 4, "embedding": [1.0]}},
             {"provenance": {"config": {"a": 1}, "seed": 9, "git_commit": "abc", "data_fingerprint": "x"}},
             {"files": {ONNX_WEIGHTS: file_entry(WEIGHTS), TORCH_WEIGHTS: file_entry(b"x")}},
+            {
+                "files": {ONNX_WEIGHTS: file_entry(WEIGHTS), INT8_WEIGHTS: file_entry(b"x")},
+                "quantization": FIGURES,
+            },
         ],
     )
     def test_depends_on_nothing_else(self, changes: dict[str, object]) -> None:

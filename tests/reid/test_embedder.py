@@ -13,9 +13,19 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from app.reid.bundle import MANIFEST, ONNX_WEIGHTS, Manifest, file_entry, open_bundle, save_bundle
+from app.reid.bundle import (
+    INT8_WEIGHTS,
+    MANIFEST,
+    ONNX_WEIGHTS,
+    Manifest,
+    Quantization,
+    file_entry,
+    open_bundle,
+    save_bundle,
+    update_bundle,
+)
 from app.reid.embedder import Embedder, load_model
-from app.reid.errors import BundleError, ImageError, PixelLimitError
+from app.reid.errors import BundleError, ConfigError, ImageError, PixelLimitError
 from app.reid.runtime import OnnxRuntime
 from tests.conftest import TINY_DIM, TINY_SPEC, tiny_forward, tiny_manifest, tiny_onnx
 
@@ -188,3 +198,69 @@ def test_the_torch_runtime_is_reached_by_name_alone(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "app.reid.torch_runtime", None)
     with pytest.raises(BundleError, match=r"needs the `train` extra: pip install 'jaguar-reid\[train\]'"):
         load_model(tmp_path / "b", runtime="torch")
+
+
+class TestPrecision:
+    """int8 is asked for by name, comes from its own file, and never stands in for float32 or the other way round."""
+
+    @staticmethod
+    def rounded() -> bytes:
+        """The tiny network with its weights rounded to eighths: near, and not the same."""
+        model = onnx.load_model_from_string(tiny_onnx())
+        values = numpy_helper.to_array(model.graph.initializer[0])
+        model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.round(values * 8) / 8, "projection"))
+        return model.SerializeToString()
+
+    @pytest.fixture
+    def both(self, tiny_bundle: Path, tmp_path: Path) -> Path:
+        """The tiny bundle with the rounded network as its int8 weights."""
+        bundle, weights = Path(shutil.copytree(tiny_bundle, tmp_path / "both")), self.rounded()
+        manifest = open_bundle(bundle).manifest
+        figures = Quantization(
+            data_fingerprint="none",
+            seed=0,
+            calibration_photos=16,
+            measured_photos=16,
+            cosine=0.999,
+            median_cosine=0.999,
+            similarity_change=0.001,
+            probe_cosine=0.999,
+            speedup=1.5,
+        )
+        files = {**manifest.files, INT8_WEIGHTS: file_entry(weights)}
+        update_bundle(
+            bundle, manifest.model_copy(update={"files": files, "quantization": figures}), {INT8_WEIGHTS: weights}
+        )
+        return bundle
+
+    def test_each_precision_loads_its_own_file(self, both: Path, draw: Draw, encode: Encode) -> None:
+        data = encode(draw(1))
+        full, small = load_model(both), load_model(both, precision="int8")
+        np.testing.assert_allclose(full.embedder.embed(data), by_another_road(draw(1)), atol=1e-5)
+        by_hand = Embedder(TINY_SPEC, OnnxRuntime(self.rounded())).embed(data)
+        assert small.embedder.embed(data).tobytes() == by_hand.tobytes()
+        assert by_hand.tobytes() != full.embedder.embed(data).tobytes()
+        assert small.version == open_bundle(both).model_version(INT8_WEIGHTS, "onnx", "int8") != full.version
+
+    def test_a_bundle_without_int8_weights_says_how_to_make_them(self, tiny_bundle: Path) -> None:
+        way_out = "bundle tiny has no model.int8.onnx; `jaguar-train quantize model_store/tiny --data DIR` makes one"
+        with pytest.raises(BundleError, match=way_out):
+            load_model(tiny_bundle, precision="int8")
+
+    def test_torch_computes_in_float32_alone(self, both: Path) -> None:
+        with pytest.raises(ConfigError, match="precision int8 needs the onnx runtime"):
+            load_model(both, runtime="torch", precision="int8")
+
+    @pytest.mark.parametrize(("cosine", "loads"), [(0.991, True), (0.989, False)])
+    def test_the_probe_is_held_to_less(self, both: Path, cosine: float, loads: bool) -> None:
+        """Of the rounded network's answer, whose own distance to the probe is a few hundred thousandths."""
+        values = json.loads((both / MANIFEST).read_text())
+        values["probe"]["embedding"] = TestProbe.tilted(cosine)
+        (both / MANIFEST).write_text(json.dumps(values))
+        with pytest.raises(BundleError, match="at least 0.9999 is needed"):
+            load_model(both)
+        if loads:
+            load_model(both, precision="int8")
+        else:
+            with pytest.raises(BundleError, match=r"at least 0\.99 is needed"):
+                load_model(both, precision="int8")

@@ -1,9 +1,12 @@
 """Damaged, foreign and oversized files: always one of three errors, and never much memory."""
 
 import re
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +14,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from app.reid.errors import ImageError, PixelLimitError, UnsupportedFormatError
+from app.reid.png import decode_plain_png
 from app.reid.preprocess import decode_image, fit, to_array
 from app.reid.spec import PreprocessSpec
+from tests.fuzz.pngs import chunks, png
 
 Draw = Callable[..., Image.Image]
 Encode = Callable[..., bytes]
@@ -202,3 +207,121 @@ def test_a_small_file_that_declares_a_huge_picture_costs_nothing(draw: Draw, enc
         "image: 16383 x 16383 = 268402689 pixels; the limit is 50000000",
     ]
     assert int(growth) < 10_000, "kB"
+
+
+def segment(marker: int, body: bytes) -> bytes:
+    """A piece of a JPEG's header."""
+    return bytes([0xFF, marker]) + (len(body) + 2).to_bytes(2, "big") + body
+
+
+def in_front(jpeg: bytes, pieces: bytes) -> bytes:
+    """The JPEG with more segments before all others."""
+    return jpeg[:2] + pieces + jpeg[2:]
+
+
+def deflated_without_end(start: bytes, repeats: int) -> bytes:
+    """A zlib stream of `start` and `repeats` MiB of zeros, at 1 kB each, without its end."""
+    packer = zlib.compressobj(9)
+    head = packer.compress(start) + packer.flush(zlib.Z_FULL_FLUSH)
+    return head + (packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)) * repeats
+
+
+def many_scans(scans: int) -> bytes:
+    """A progressive grey JPEG of 3,000 x 3,000, each scan of it but the first empty."""
+    tables = segment(0xDB, bytes([0, *[1] * 64])) + segment(0xC2, bytes.fromhex("08 0bb8 0bb8 01 01 11 00"))
+    codes = b"".join(segment(0xC4, bytes([kind, 1, *[0] * 15, 0])) for kind in (0x00, 0x10))
+    first = segment(0xDA, bytes.fromhex("01 01 00 00 00 00")) + b"\0"
+    return b"\xff\xd8" + tables + codes + first + segment(0xDA, bytes.fromhex("01 01 00 01 3f 00")) * (scans - 1)
+
+
+COSTLY = """
+import resource, sys
+from pathlib import Path
+from app.reid.errors import ImageError
+from app.reid.preprocess import decode_image
+from app.reid.spec import PreprocessSpec
+
+def kibibytes():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+decode_image(Path(sys.argv[1]).read_bytes(), PreprocessSpec(size=16))  # whatever is loaded late
+resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
+for path in sys.argv[1:]:
+    data = Path(path).read_bytes()
+    before = kibibytes()
+    try:
+        said = str(decode_image(data, PreprocessSpec(size=16)).size)
+    except ImageError as error:
+        said = str(error)
+    print(said if kibibytes() - before < 16_384 else f"{kibibytes() - before} KiB")
+"""
+
+
+def test_no_small_file_takes_minutes_or_memory(tmp_path: Path, draw: Draw, encode: Encode) -> None:
+    """Each of these once took minutes, or hundreds of MB; together they may take 20 s of CPU, and need half of one."""
+    jpeg, plain = encode(draw(1, (50, 40)), "JPEG"), encode(draw(1, (50, 40)))
+    header, pixels, end = chunks(plain)
+    rows = zlib.decompress(pixels[1])
+    many, many_known = png([(b"prVt", b"")])[8:] * 1_000_000, png([(b"sBIT", b"")])[8:] * 1_000_000
+    start, middle, last = png([header]), png([pixels])[8:], png([end])[8:]
+    damaged = "image: the file is damaged or cut short"
+    files = {
+        plain: "(50, 40)",
+        in_front(jpeg, segment(0xE1, b"Exif\0\0" + bytes(50)) * 200_000): damaged,  # joined one by one
+        in_front(jpeg, segment(0xFE, b"") * 2_000_000): damaged,  # each one kept
+        in_front(jpeg, b"\xff\x00" * 4_000_000): damaged,
+        many_scans(100_000): "image: more than 500 scans in a JPEG; save it again, in any image editor",
+        start + many + middle + last: damaged,
+        start + middle + many + last: damaged,
+        start + middle + many_known + last: damaged,
+        png([header, (b"IDAT", deflated_without_end(rows, 20_000)), end]): "(50, 40)",  # 20 GB behind the last row
+        png([header, (b"iCCP", b"a\0\0" + deflated_without_end(b"", 1_000)), pixels, end]): damaged,
+    }
+    paths = [tmp_path / str(number) for number in range(len(files))]
+    for path, data in zip(paths, files, strict=True):
+        path.write_bytes(data)
+    done = subprocess.run([sys.executable, "-c", COSTLY, *paths], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()) == (0, list(files.values())), done.stderr
+
+
+def test_files_in_many_pieces_are_read(draw: Draw, encode: Encode) -> None:
+    """240 more segments before the picture, as many scans as are allowed, and a chunk for every row of a PNG."""
+    jpeg = encode(draw(1, (50, 40)), "JPEG")
+    plain = encode(draw(1, (50, 40)))
+    header, (_, body), end = chunks(plain)
+    rows = [(b"IDAT", body[start : start + 1]) for start in range(len(body))]
+    assert len(rows) > 3_000
+    for data, same in (
+        (in_front(jpeg, segment(0xE2, b"ICC_PROFILE\0\1\1") * 240), jpeg),
+        (png([header, *rows, end]), plain),
+        (png([header, *rows, (b"tEXt", b"a\0b"), end]), plain),  # by Pillow alone
+    ):
+        np.testing.assert_array_equal(decode_image(data, SPEC), decode_image(same, SPEC))
+    whole = PreprocessSpec(size=16, jpeg_draft=False)
+    assert decode_image(many_scans(500) + b"\xff\xd9", whole).size == (3_000, 3_000)
+
+
+def test_a_second_header_is_never_left_to_the_fast_path(draw: Draw, encode: Encode) -> None:
+    """Pillow goes by the last header before the picture, others by the first, and the limit by what Pillow says."""
+    header, pixels, end = chunks(encode(draw(1, (50, 40))))
+    huge = header[0], (30_000).to_bytes(4, "big") * 2 + header[1][8:]
+    for parts in ([huge, header, pixels, end], [header, huge, pixels, end], [header, pixels, huge, end]):
+        assert decode_plain_png(png(parts)) is None
+    with pytest.raises(PixelLimitError):
+        decode_image(png([header, huge, pixels, end]), SPEC)
+    bad = header[0], header[1][:11] + b"\7\0"
+    with pytest.raises(ImageError, match=DAMAGED):
+        decode_image(png([header, pixels, bad, end]), SPEC, name="cub")
+
+
+def test_pillows_remarks_on_metadata_are_not_collected(tmp_path: Path, draw: Draw, encode: Encode) -> None:
+    """60,000 tags that point nowhere: Python would print every warning, and keep it for as long as it runs."""
+    tags = b"".join(struct.pack("<HHII", tag, 1, 2_000_000_000, 0) for tag in range(60_000))
+    exif = b"II*\0" + struct.pack("<IH", 8, 60_000) + tags + bytes(4)
+    header, pixels, end = chunks(encode(draw(1, (50, 40))))
+    (tmp_path / "0").write_bytes(png([header, (b"eXIf", exif), pixels, end]))
+    kept = "\nfrom PIL import TiffImagePlugin as tiff\nprint(len(vars(tiff).get('__warningregistry__', ())) < 9)"
+    done = subprocess.run(
+        [sys.executable, "-c", COSTLY + kept, tmp_path / "0"], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("(50, 40)\nTrue\n", "")

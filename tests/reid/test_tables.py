@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.reid.errors import RowLimitError, TableError
+from app.reid.rows import write_rows
 from app.reid.tables import (
+    PairTable,
+    Table,
     format_score,
     read_pairs,
     read_test,
     read_train,
-    write_rows,
     write_scored_pairs,
     write_submission,
 )
@@ -30,6 +32,14 @@ def problems(read: Callable[..., object], data: bytes, **options: int) -> tuple[
     with pytest.raises(TableError) as caught:
         read(data, **options)
     return caught.value.summary, caught.value.all_problems
+
+
+def first_lines(table: PairTable) -> dict[str, int]:
+    return dict(zip(table.names, table.first_lines.tolist(), strict=True))
+
+
+def codes(table: PairTable) -> list[tuple[int, int]]:
+    return list(zip(table.query.tolist(), table.gallery.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("bom", [b"", BOM])
@@ -46,20 +56,38 @@ def test_bom_and_line_ends_do_not_matter(bom: bytes, end: str, last: bool) -> No
 def test_further_columns_are_kept_in_any_order() -> None:
     table = read_test(b"side,gallery_image,row_id,query_image\nleft,g.png,7,q.png\n")
     assert table.columns == ("side", "gallery_image", "row_id", "query_image")
-    assert (table.column("row_id"), table.column("query_image")) == (["7"], ["q.png"])
+    assert (list(table.column("row_id")), table.names) == (["7"], ["q.png", "g.png"])
 
 
 def test_lines_are_those_where_rows_end() -> None:
     table = read_pairs(b'query_image,gallery_image,note\na,b,"two\nlines"\n\nc,d,\n')
-    assert table.rows == [["a", "b", "two\nlines"], ["c", "d", ""]]
-    assert table.lines == [3, 5]
-    assert table.first_lines("query_image", "gallery_image") == {"a": 3, "b": 3, "c": 5, "d": 5}
+    assert list(table.rows()) == [["a", "b", "two\nlines"], ["c", "d", ""]]
+    assert first_lines(table) == {"a": 3, "b": 3, "c": 5, "d": 5}
 
 
-def test_first_lines_are_the_first_over_all_columns() -> None:
+def test_names_stand_once_in_order_of_first_use_with_its_line() -> None:
     table = read_pairs(b"query_image,gallery_image\na,b\nc,a\nb,c\nd,a\n")
-    assert table.first_lines("query_image", "gallery_image") == {"a": 2, "b": 2, "c": 3, "d": 5}
-    assert table.first_lines("gallery_image") == {"b": 2, "a": 3, "c": 4}
+    assert table.names == ["a", "b", "c", "d"]
+    assert first_lines(table) == {"a": 2, "b": 2, "c": 3, "d": 5}
+    assert table.query.tolist() == [0, 2, 1, 3]
+    assert table.gallery.tolist() == [1, 0, 2, 0]
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=10), st.integers(0, 600))
+def test_names_are_numbered_alike_however_long_the_file(pairs: list[tuple[int, int]], before: int) -> None:
+    """Rows of one pair before the others put these into later blocks."""
+    pairs = [(0, 1)] * before + pairs
+    text = "query_image,gallery_image\n" + "".join(f"p{query},p{gallery}\n" for query, gallery in pairs)
+    table = read_pairs(text.encode())
+    expected: dict[str, int] = {}
+    for line, pair in enumerate(pairs, start=2):
+        for number in pair:
+            expected.setdefault(f"p{number}", line)
+    assert first_lines(table) == expected
+    assert table.names == list(expected)
+    assert [(table.names[query], table.names[gallery]) for query, gallery in codes(table)] == [
+        (f"p{query}", f"p{gallery}") for query, gallery in pairs
+    ]
 
 
 @pytest.mark.parametrize(
@@ -129,17 +157,14 @@ def test_a_repeated_row_id_is_named_with_both_lines() -> None:
 
 def test_row_ids_are_text() -> None:
     """1, 01 and 1.0 are three rows, and come back as they were."""
-    assert read_test(b"row_id,query_image,gallery_image\n1,a,b\n01,a,c\n1.0,b,c\n").column("row_id") == [
-        "1",
-        "01",
-        "1.0",
-    ]
+    table = read_test(b"row_id,query_image,gallery_image\n1,a,b\n01,a,c\n1.0,b,c\n")
+    assert list(table.column("row_id")) == ["1", "01", "1.0"]
 
 
 def test_a_photo_stands_once_in_train_csv_but_many_times_in_pairs() -> None:
     _, found = problems(read_train, b"filename,ground_truth\na.png,x\na.png,y\n")
     assert found == ("line 3: filename 'a.png' stands in line 2 already",)
-    assert len(read_pairs(b"query_image,gallery_image\na,b\na,b\n").rows) == 2
+    assert len(read_pairs(b"query_image,gallery_image\na,b\na,b\n")) == 2
 
 
 def test_a_strangers_text_is_escaped_in_problems() -> None:
@@ -149,7 +174,7 @@ def test_a_strangers_text_is_escaped_in_problems() -> None:
 
 def test_the_row_limit_is_a_limit_of_rows() -> None:
     data = b"query_image,gallery_image\na,b\n\nc,d\n\n"
-    assert len(read_pairs(data, max_rows=2).rows) == 2
+    assert len(read_pairs(data, max_rows=2)) == 2
     with pytest.raises(RowLimitError, match="pairs: more than 1 rows; split the file"):
         read_pairs(data, max_rows=1)
     with pytest.raises(RowLimitError, match="test_csv"):
@@ -222,11 +247,6 @@ def test_long_tables_come_in_pieces() -> None:
     assert "".join(pieces).count("\n") == 20_001
 
 
-def test_a_lone_carriage_return_is_quoted() -> None:
-    """Python's csv module writes it bare when lines end in a line feed, and every reader then sees a line end."""
-    assert "".join(write_rows(["a", "b"], iter([("1\r2", "3")]))) == 'a,b\n"1\r2","3"\n'
-
-
 FIELD = st.text(st.characters(codec="utf-8"), max_size=8)
 
 
@@ -237,25 +257,27 @@ def test_what_is_written_is_read_back(rows: list[tuple[str, str, str, str]]) -> 
     text = "".join(write_rows(columns, iter(rows)))
     table = read_pairs(text.encode())
     assert table.columns == columns
-    assert table.rows == [list(row) for row in rows]
+    assert list(table.rows()) == [list(row) for row in rows]
 
 
 @given(st.binary(max_size=200) | st.text('row_id,quey_mgal"\n\r0', max_size=200).map(str.encode))
 def test_any_bytes_are_a_table_or_a_table_error(data: bytes) -> None:
     for read in (read_train, read_pairs, read_test):
         with suppress(TableError):
-            assert read(data).rows
+            table = read(data)
+            assert table.rows if isinstance(table, Table) else list(table.rows())
 
 
 def test_the_competitions_own_files_are_accepted(shared_data: Callable[[str], Path]) -> None:
     train = read_train(shared_data("kaggle/train.csv").read_bytes())
     assert (len(train.rows), len(set(train.column("ground_truth")))) == (1_895, 31)
     test = read_test(shared_data("kaggle/test.reconstructed.csv").read_bytes())
-    assert len(test.rows) == 137_270 == 371 * 370
-    assert test.column("row_id") == [str(number) for number in range(137_270)]
-    assert len(test.first_lines("query_image", "gallery_image")) == 371
+    assert len(test) == 137_270 == 371 * 370
+    row_ids = list(test.column("row_id"))
+    assert row_ids == [str(number) for number in range(137_270)]
+    assert len(test.names) == 371
     sample = list(csv.reader(io.StringIO(shared_data("kaggle/sample_submission.csv").read_text())))
-    written = "".join(write_submission(test.column("row_id"), [float(row[1]) for row in sample[1:]]))
+    written = "".join(write_submission(row_ids, [float(row[1]) for row in sample[1:]]))
     rows = list(csv.reader(io.StringIO(written)))
     assert rows[0] == sample[0]
     assert [row[0] for row in rows] == [row[0] for row in sample]

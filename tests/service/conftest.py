@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -31,12 +31,15 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def service(tiny_bundle: Path) -> Iterator[Service]:
-    """`service(runtime=None, model=None, **settings)` -> a client of a fresh service; errors come back as answers."""
+def service(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """`service(runtime=None, model=None, **settings)` -> a client of a fresh service; errors come back as answers.
+
+    Each has a `state` of its own, unless it is given one.
+    """
     with ExitStack() as stack:
 
         def start(runtime: Runtime | None = None, model: LoadedModel | None = None, **values: object) -> TestClient:
-            settings = Settings.model_validate(values)
+            settings = Settings.model_validate({"state": tmp_path_factory.mktemp("state"), **values})
             loaded = model or load_model(tiny_bundle, max_pixels=settings.max_pixels)
             if runtime is not None:
                 loaded = replace(loaded, embedder=replace(loaded.embedder, runtime=runtime))
@@ -46,16 +49,25 @@ def service(tiny_bundle: Path) -> Iterator[Service]:
 
 
 @pytest.fixture
-def server(tiny_bundle: Path, tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """`server(**environment)` -> the address of a real server process, ended after the test; `.processes` has it."""
+def server(tiny_bundle: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """`server(**environment)` -> the address of a real server process, ended after the test; `.processes` has it.
+
+    `tmp_path` is its TMPDIR and holds its log; what it keeps (JAGUAR_STATE) lies elsewhere. `launcher` is what python
+    runs before the CLI's words.
+    """
     root = Path(__file__).parents[2]
     with ExitStack() as stack:
 
-        def start(**environment: str) -> str:
+        def start(launcher: Sequence[str] = ("-m", "app.cli"), **environment: str) -> str:
             with socket.create_server(("127.0.0.1", 0)) as probe:
                 port = probe.getsockname()[1]
-            command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port)]
-            settings = {"JAGUAR_MODEL": str(tiny_bundle), "PYTHONPATH": str(root), "TMPDIR": str(tmp_path)}
+            command = [sys.executable, *launcher, "serve", "--port", str(port)]
+            settings = {
+                "JAGUAR_MODEL": str(tiny_bundle),
+                "JAGUAR_STATE": str(tmp_path_factory.mktemp("state")),
+                "PYTHONPATH": str(root),
+                "TMPDIR": str(tmp_path),
+            }
             log = stack.enter_context((tmp_path / "server.log").open("w"))
             process = subprocess.Popen(command, env={**os.environ, **settings, **environment}, stdout=log, stderr=log)
             stack.callback(process.wait)

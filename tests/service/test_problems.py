@@ -1,5 +1,7 @@
 """Problems: every 4xx and 5xx, the request id, and nothing of the inside."""
 
+import asyncio
+import errno
 import logging
 
 import numpy as np
@@ -39,6 +41,7 @@ def test_not_found(service, assert_problem, path):
         ("OPTIONS", "/embed", "POST"),
         ("POST", "/model", "GET"),
         ("DELETE", "/metrics", "GET"),
+        ("PUT", "/jobs/f4Qk0vX3T5mJ8dYw2sLz1A", "DELETE, GET"),
     ],
 )
 def test_method_not_allowed(service, assert_problem, method, path, allowed):
@@ -89,20 +92,88 @@ def test_request_id_of_the_client_is_kept(service, assert_problem):
     assert assert_problem(response, 404, "not-found")["request_id"] != "not an id"
 
 
-def test_full_disk_while_the_form_is_stored_is_no_fault_of_the_clients(service, photo, assert_problem, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "status", "slug"),
+    [
+        (errno.ENOSPC, 507, "no-space"),
+        (errno.EDQUOT, 507, "no-space"),
+        (errno.EFBIG, 507, "no-space"),
+        (errno.EIO, 500, "internal-error"),
+    ],
+)
+def test_a_form_that_cannot_be_stored_is_no_fault_of_the_clients(
+    service, photo, assert_problem, monkeypatch, number, status, slug
+):
     def full(self, data):
-        raise OSError(28, "No space left on device", "/tmp/x")
+        raise OSError(number, "No space left on device", "/tmp/x")
 
     monkeypatch.setattr("starlette.datastructures.UploadFile.write", full)
-    assert_problem(service().post("/embed", files={"images": photo(1)}), 500, "internal-error")
+    assert_problem(service().post("/embed", files={"images": photo(1)}), status, slug)
 
 
-def test_plain_text_errors_become_problems(assert_problem):
-    app = problems.ProblemBodies(PlainTextResponse("nope", status_code=418))
-    response = TestClient(app).get("/")
+def bodies(app) -> TestClient:
+    return TestClient(problems.ProblemBodies(app), raise_server_exceptions=True)
+
+
+def test_plain_text_errors_become_problems():
+    response = bodies(PlainTextResponse("nope", status_code=418)).get("/")
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["type"] == "urn:jaguar-reid:problem:i'm-a-teapot"
-    assert TestClient(problems.ProblemBodies(PlainTextResponse("fine"))).get("/").text == "fine"
+    assert bodies(PlainTextResponse("fine")).get("/").text == "fine"
+
+
+def test_what_nobody_expected_is_answered_inside_all_other_middleware(caplog):
+    async def failing(scope, receive, send):
+        raise KeyError("secret")
+
+    response = bodies(failing).get("/")
+    assert response.status_code == 500
+    assert response.json()["type"] == "urn:jaguar-reid:problem:internal-error"
+    assert "secret" not in response.text
+    assert "secret" in caplog.text
+
+
+def test_an_answer_that_has_begun_cannot_become_a_problem():
+    async def failing_late(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise KeyError("late")
+
+    with pytest.raises(KeyError, match="late"):
+        bodies(failing_late).get("/")
+
+
+def test_a_start_that_fails_is_no_request():
+    async def failing(scope, receive, send):
+        raise KeyError(scope["type"])
+
+    with pytest.raises(KeyError, match="lifespan"):
+        asyncio.run(problems.ProblemBodies(failing)({"type": "lifespan"}, None, None))
+
+
+@pytest.mark.parametrize(
+    ("method", "call", "breaks"),
+    [("POST", "/embed", "app.routes.embed.check_image_size"), ("GET", "/jobs/x", "app.jobs.Jobs.get")],
+)
+def test_failures_inside_carry_all_headers_that_answers_have(
+    service, assert_problem, monkeypatch, method, call, breaks
+):
+    def broken(*_):
+        raise KeyError("secret")
+
+    monkeypatch.setattr(breaks, broken)
+    client = service(cors_origins=("https://a.org",))
+    files = {"images": b"x"} if method == "POST" else None
+    response = client.request(method, call, files=files, headers={"Origin": "https://a.org"})
+    assert_problem(response, 500, "internal-error")
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["access-control-allow-origin"] == "https://a.org"
+
+
+def test_a_body_over_the_limit_is_refused_with_all_headers(service, assert_problem):
+    response = service(max_images_body_bytes=10).post("/embed", files={"images": b"x" * 100})
+    assert_problem(response, 413, "body-too-large")
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert "total;dur=" in response.headers["server-timing"]
 
 
 def test_no_names_or_bytes_are_logged(service, photo, caplog):

@@ -1,8 +1,10 @@
 """`/submission` and `/similarity/batch`: 371 photos, the lookup rules, all that is found before embedding."""
 
+import asyncio
 import csv
 import io
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -225,9 +227,49 @@ def test_one_photo_that_cannot_be_read_fails_the_table_with_its_name(service, ro
 
 def test_file_that_may_not_be_opened_is_named_without_its_path(service, root, assert_problem, monkeypatch):
     client = service(image_root=root)
-    # Between lookup and reading, the file goes; no test can time that, so reading fails by itself.
-    monkeypatch.setattr(
-        "pathlib.Path.read_bytes", lambda path: (_ for _ in ()).throw(PermissionError(13, "no", str(path)))
-    )
+    opened = Path.open
+
+    def refuse(path: Path, *args, **options):
+        if path.name == "a.png":
+            raise PermissionError(13, "no", str(path))
+        return opened(path, *args, **options)
+
+    # Between lookup and reading, the file goes; no test can time that, so opening it fails by itself.
+    monkeypatch.setattr(Path, "open", refuse)
     detail = assert_problem(post_pairs(client, PAIRS), 422, "unreadable-image")["detail"]
     assert detail == "'a.png': the file cannot be read"
+
+
+@pytest.mark.parametrize("path", ["/submission", "/similarity/batch"])
+def test_long_answers_are_sent_as_they_are_written(service, root, path):
+    """The header by itself as soon as there are scores, then some thousand rows at a time."""
+    part = {"/submission": "test_csv", "/similarity/batch": "pairs"}[path]
+    names = ("a.png", "b.png", "c.png")
+    lines = [f"{row},{names[row % 3]},{names[row // 3 % 3]}" for row in range(20_000)]
+    table = "\n".join(["row_id,query_image,gallery_image", *lines]).encode()
+    client = service(image_root=root)
+    request = client.build_request("POST", path, files={part: ("t.csv", table)})
+    sent = asyncio.run(bodies(client.app, request))
+    rows = [piece.count(b"\n") for piece in sent if piece]
+    assert rows == [1, 8_192, 8_192, 3_616]
+    assert list(csv.reader(io.StringIO(b"".join(sent).decode()))) == rows_of(client.send(request))
+
+
+async def bodies(app, request) -> list[bytes]:
+    """What the application sends as its answer's body, message by message; a client joins them."""
+    headers = [(name.lower().encode(), value.encode()) for name, value in request.headers.items()]
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": request.url.path, "raw_path": request.url.raw_path, "query_string": b"", "root_path": "",
+        "headers": headers, "client": ("testclient", 1), "server": ("testserver", 80), "state": {},
+    }  # fmt: skip
+    messages: list[dict] = []
+    body = asyncio.Queue()
+    body.put_nowait({"type": "http.request", "body": request.read(), "more_body": False})
+
+    async def send(message):
+        messages.append(message)
+
+    await app(scope, body.get, send)
+    assert messages[0]["status"] == 200
+    return [message["body"] for message in messages if message["type"] == "http.response.body"]

@@ -75,8 +75,8 @@ def test_test_csv_has_all_ordered_pairs_query_major(small: Path) -> None:
             [str(len(expected) + place), query, other] for place, other in enumerate(n for n in names if n != query)
         ]
     assert table.columns == ("row_id", "query_image", "gallery_image")
-    assert table.rows == expected
-    assert len(table.rows) == TEST * (TEST - 1)
+    assert list(table.rows()) == expected
+    assert len(table) == TEST * (TEST - 1)
 
 
 def test_sample_submission_is_random_and_in_range(small: Path) -> None:

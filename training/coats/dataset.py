@@ -10,7 +10,8 @@ from PIL import Image
 
 from app.reid.cores import available_cores
 from app.reid.errors import DataError
-from app.reid.tables import FILENAME, GALLERY, IDENTITY, QUERY, ROW_ID, write_rows, write_submission
+from app.reid.rows import write_rows
+from app.reid.tables import FILENAME, GALLERY, IDENTITY, QUERY, ROW_ID, write_submission
 from training.coats.coat import coat
 from training.coats.noise import Pixels
 from training.coats.photo import render
