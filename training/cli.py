@@ -68,13 +68,20 @@ def evaluate_command(
     data: DataOption,
     within: Annotated[str | None, typer.Option(help="A column; a photo's gallery shares its value.")] = None,
     report: Annotated[Path | None, typer.Option("--out", help="Also write the figures there, as JSON.")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Examine the heat maps as well: some minutes more.")
+    ] = False,
 ) -> None:
     """Measure a bundle on photos with names."""
     with _exit_codes():
         with _progress() as bar:
             task = bar.add_task("embedding", total=None)
             figures = evaluate_bundle(
-                bundle, data, within=within, progress=lambda done, total: bar.update(task, completed=done, total=total)
+                bundle,
+                data,
+                within=within,
+                explain=explain,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
         text = json.dumps(figures, indent=2)
         if report:

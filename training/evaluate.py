@@ -16,6 +16,7 @@ from app.reid.metric import Evaluation, bootstrap_interval, identity_balanced_ma
 from app.reid.similarity import cosine_matrix, unit_interval
 from training.config import PROTOCOLS
 from training.data import PhotoSet, Progress, load_photos
+from training.explanation import explanation_sanity
 
 ZERO_SHOT = "zero-shot"
 
@@ -86,12 +87,12 @@ def read_split(bundle: Path) -> Seen:
 
 
 def evaluate_bundle(
-    bundle: Path, data: Path, *, within: str | None = None, progress: Progress | None = None
+    bundle: Path, data: Path, *, within: str | None = None, explain: bool = False, progress: Progress | None = None
 ) -> dict[str, JsonValue]:
     """A bundle on a data set -> the JSON that `jaguar-train evaluate` prints and writes. Nothing is written here.
 
     On photos that the model never saw: `zero-shot` over all of them. Otherwise its training photos are left out and
-    the row of its own protocol is filled; the others are null, with the reason.
+    the row of its own protocol is filled; the others are null, with the reason. explain: examine its heat maps as well.
 
     Raises:
         BundleError, DataError, TableError: as the readers say.
@@ -106,6 +107,7 @@ def evaluate_bundle(
     used = photos.part(rows)
     groups = used.column(within) if within else None
     figures = summary(evaluate_photos(model.embedder, used, within=groups, progress=progress))
+    sanity = {"explanation": explanation_sanity(bundle, used, progress=progress)} if explain else {}
     return {
         "bundle": model.manifest.name,
         "model_version": model.version,
@@ -114,6 +116,7 @@ def evaluate_bundle(
         "left_out": len(photos) - len(rows),
         "within": within,
         "protocols": _rows(seen, figures, unseen=not known),
+        **sanity,
     }
 
 

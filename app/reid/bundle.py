@@ -16,6 +16,7 @@ from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import Field, JsonValue, ValidationError, model_validator
+from pydantic_core import from_json
 
 from app.reid.errors import QUOTE_LIMIT, BundleError, quote
 from app.reid.preprocess import Pixels
@@ -175,12 +176,14 @@ def open_bundle(folder: Path) -> Bundle:
     except UnicodeDecodeError as error:
         raise BundleError(f"bundle {folder.name}: {MANIFEST} is not UTF-8") from error
     try:
-        manifest = Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate(from_json(text))  # model_validate_json lets a NaN into the metrics
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the file"
         shown = field if field.isprintable() and len(field) <= QUOTE_LIMIT else quote(field)
         raise BundleError(f"bundle {folder.name}: {MANIFEST}: {shown}: {first['msg']}") from error
+    except ValueError as error:
+        raise BundleError(f"bundle {folder.name}: {MANIFEST}: no JSON: {error}") from error
     bundle = Bundle(place, manifest)
     for name in manifest.files:
         if not name.isprintable() or Path(name).name != name:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,7 +23,9 @@ from app.admission import (
     part_memory,
 )
 from app.errors import BodyTimeoutError
+from app.main import create_app
 from app.reid.embedder import Embedder, load_model
+from app.settings import Settings
 from app.timing import Phase
 
 LONG_S = 20
@@ -68,6 +71,12 @@ class Wire:
 def scope(path="/work", method="POST", **headers):
     names = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     return {"type": "http", "method": method, "path": path, "headers": names, "asgi": {"spec_version": "2.3"}}
+
+
+def full_scope():
+    """As uvicorn makes it, for a form of photos."""
+    rest = {"http_version": "1.1", "query_string": b"", "root_path": "", "raw_path": b"/embed", "scheme": "http"}
+    return {**scope("/embed", **FORM), **rest, "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 9), "state": {}}
 
 
 def admission(app, door=None, body_timeout_s=LONG_S, observe=lambda phase, seconds: None):
@@ -284,6 +293,8 @@ def test_who_has_left_costs_no_more_work(when):
             wire.body(b"x", more=when == "in the body")
         await asyncio.sleep(0.01)
         assert door.inside == 1
+        if when == "after the body":
+            wire.body()  # which is nothing, but is not the end either
         wire.leave()
         outcomes = await asyncio.gather(task, return_exceptions=True)
         assert door.inside == 0
@@ -478,6 +489,46 @@ def test_memory_for_bodies_is_shared_out():
 
 
 # From here on: the whole service.
+
+
+FORM = {"content_type": "multipart/form-data; boundary=b"}
+FORM_START = b'--b\r\nContent-Disposition: form-data; name="images"; filename="x"\r\n\r\n'
+
+
+def test_a_body_that_stands_still_is_answered_408(tiny_bundle, tmp_path):
+    async def scenario():
+        app = create_app(Settings(state=tmp_path, cache="off", body_timeout_s=0.05), load_model(tiny_bundle, threads=1))
+        wire = Wire()
+        wire.body(FORM_START, more=True)
+        await app(full_scope(), wire.receive, wire.send)
+        return wire
+
+    wire = run(scenario)
+    assert (wire.status, wire.complete) == (408, True)
+    assert json.loads(wire.answer)["type"] == "urn:jaguar-reid:problem:body-timeout"
+    assert wire.headers["connection"] == "close"
+    assert "admission;dur=" in wire.headers["server-timing"]
+
+
+@pytest.mark.parametrize("body_is_whole", [False, True])
+def test_a_client_that_left_is_logged_as_such(tiny_bundle, tmp_path, gated, photo, caplog, body_is_whole):
+    async def scenario():
+        wire = Wire()
+        app = create_app(Settings(state=tmp_path, cache="off"), gated)
+        task = asyncio.create_task(app(full_scope(), wire.receive, wire.send))
+        wire.body(FORM_START + photo(1) + (b"\r\n--b--\r\n" if body_is_whole else b""), more=not body_is_whole)
+        if body_is_whole:
+            await asyncio.to_thread(gated.embedder.entered.wait, LONG_S)
+        await asyncio.sleep(0.01)
+        wire.leave()
+        await task
+        gated.embedder.gate.set()
+
+    with caplog.at_level(logging.INFO, logger="access"):
+        run(scenario)
+    [record] = [record for record in caplog.records if record.name == "access"]
+    assert record.status == CLIENT_GONE
+    assert "Traceback" not in caplog.text
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def test_types_are_told_apart():
     assert len(set(slugs)) == len(slugs)
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing", "/similarity/", "/docs", "/redoc"])
+@pytest.mark.parametrize("path", ["/nothing", "/similarity/", "/docs", "/redoc"])
 def test_not_found(service, assert_problem, path):
     assert_problem(service().get(path), 404, "not-found")
 

@@ -106,26 +106,27 @@ def test_no_slot_is_lost_or_doubled(threads, acts):
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("leaves", ["before", "after", "in the next round"])
 @pytest.mark.parametrize("give", ["slot", "error"])
-def test_what_comes_while_leaving_goes_to_the_next(give):
-    """The slot, or the error, and the cancellation in one round of the loop, in either order."""
+def test_what_comes_while_leaving_goes_to_the_next(give, leaves):
+    """The slot, or the error, and the cancellation in one round of the loop or nearly so, in either order."""
 
-    async def scenario(cancel_first):
+    async def scenario(leaves):
         slots, jobs = Slots(1), []
         for _ in range(2):
             await slots.acquire(urgent=True)
         leaving, staying = (asyncio.create_task(slots.acquire(urgent=True)) for _ in range(2))
         await turns()
-        if cancel_first:
+        if leaves == "before":
             leaving.cancel()
         jobs.append(slots.submit(int))
         if give == "error":
             slots.fail_waiting(GivenUpError)
         else:
             jobs[0].result(20)  # the release is now on the loop, behind the cancellation
-        if not cancel_first:
+        if leaves == "in the next round":
             await asyncio.sleep(0)
-            leaving.cancel()
+        leaving.cancel()
         await asyncio.wait([leaving, staying], timeout=20)
         assert leaving.cancelled() or isinstance(leaving.exception(), GivenUpError | None)
         served = [task for task in (leaving, staying) if not task.cancelled() and task.exception() is None]
@@ -136,8 +137,7 @@ def test_what_comes_while_leaving_goes_to_the_next(give):
         await turns()
         return await free_slots(slots, 2)
 
-    assert asyncio.run(scenario(cancel_first=True)) == 2
-    assert asyncio.run(scenario(cancel_first=False)) == 2
+    assert asyncio.run(scenario(leaves)) == 2
 
 
 def test_urgent_work_goes_first_and_each_kind_in_its_order():

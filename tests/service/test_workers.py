@@ -14,6 +14,7 @@ from app.errors import DrainingError, ForwardTimeoutError, NotReadyError
 from app.photo_work import PhotoWork
 from app.reid.embedder import Embedder, load_model
 from app.reid.errors import ImageError
+from app.reid.photos import PhotoFile
 from app.timing import Phase, Timings
 from app.workers import Workers
 
@@ -189,6 +190,28 @@ def test_no_more_photos_are_read_than_there_are_threads(model, network, gate, ph
 
     assert run(scenario) == CORES
     assert len(read) == 100
+
+
+def test_files_that_are_known_need_no_thread(model, cache, photo, tmp_path, tiny_embedding, monkeypatch, run):
+    monkeypatch.setattr("app.cache.stamps._SETTLED_NS", -(10**9))  # or these were too young to be sure of
+    for seed in range(3):
+        (tmp_path / f"{seed}.png").write_bytes(photo(seed))
+    files = [(str(seed), PhotoFile(tmp_path / f"{seed}.png")) for seed in range(3)]
+
+    async def scenario():
+        workers = Workers(model, PhotoWork(cache))
+        await workers.embed(files[:2], model)
+        closed = Workers(model, workers._work)
+        closed.close()
+        known = await closed.embed(files[:2], model)
+        mixed = await workers.embed([*files, *files[:1]], model)
+        workers.close()
+        return known, mixed
+
+    known, mixed = run(scenario)
+    expected = [tiny_embedding(photo(seed)) for seed in (0, 1, 2, 0)]
+    np.testing.assert_allclose(known, expected[:2], atol=1e-6)
+    np.testing.assert_allclose(mixed, expected, atol=1e-6)
 
 
 def test_a_request_keeps_to_the_model_that_it_names(model, photo, tiny_embedding, run):

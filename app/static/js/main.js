@@ -16,4 +16,5 @@ startCompare();
 startFolder();
 startTables();
 startTabs();
+delete document.documentElement.dataset.starting;
 showModel();
