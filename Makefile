@@ -2,9 +2,10 @@
 PYTHON ?= python3
 PORT ?= 8000
 HOST ?= 127.0.0.1
+CHROMIUM ?= chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check train default-model reliability soak bench-train bench-metric bench-serve bench-service bench-submission fuzz audit docker-test clean
+.PHONY: help serve test check train default-model reliability soak bench-train bench-metric bench-serve bench-service bench-submission test-browser fuzz audit docker-test clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -72,6 +73,14 @@ bench-serve: .venv-dev/ready ## Throughput over LitServe, a blocking FastAPI and
 
 bench-submission: .venv-dev/ready ## 371 photos of 6 MP: cold, repeated, after a restart, memory (ARGS='--rounds 2')
 	.venv-dev/bin/python tests/bench/submission.py $(ARGS)
+
+test-browser: .venv-dev/ready ## The page in headless Chromium, with axe (CHROMIUM=chromium; SCREENSHOTS=1 for the README's)
+	@command -v $(CHROMIUM) >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+	    && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-inter; } \
+	    || { echo "make test-browser needs Chromium; on Debian: apt-get install chromium" >&2; exit 1; }
+	.venv-dev/bin/python -c 'import axe_playwright_python' 2>/dev/null \
+	    || .venv-dev/bin/python -m pip install --quiet --editable '.[browser]'
+	CHROMIUM=$$(command -v $(CHROMIUM)) .venv-dev/bin/python -m pytest -q tests/browser
 
 fuzz: .venv-dev/ready ## Any bytes at decode_image for SECONDS=60; what breaks it stays in runs/fuzz
 	.venv-dev/bin/python -c 'import atheris' 2>/dev/null || .venv-dev/bin/python -m pip install --quiet --editable '.[fuzz]' || true

@@ -75,6 +75,10 @@ class PhotoWork:
         self.last_forward = time.monotonic()  # loading the model ended with a forward pass
         self.failed = False  # the latest forward pass did
 
+    def may_know(self, photos: Sequence[Named]) -> bool:
+        """Whether it is worth asking `known`: there is a cache, and a file on disk among the photos."""
+        return self._cache is not None and any(isinstance(photo, PhotoFile) for _, photo in photos)
+
     def known(self, photos: Sequence[Named], version: str) -> dict[int, Float32]:
         """Embeddings that need no photo to be read, by position: of files that are as they were when last read."""
         cache = self._cache

@@ -64,7 +64,7 @@ class Workers:
         if (timings := timing.current.get()) is not None:
             timings.reached(Phase.UPLOAD)
         rows = np.empty((len(photos), model.manifest.embedding_dim), dtype=np.float32)
-        known = await asyncio.to_thread(self._work.known, photos, model.version)
+        known = await self._known(photos, model)
         for row, embedding in known.items():
             rows[row] = embedding
         todo = (row for row in range(len(photos)) if row not in known)
@@ -73,7 +73,6 @@ class Workers:
             while True:
                 for row in islice(todo, self._ahead - len(under_way)):
                     task = asyncio.create_task(self._one(Item(*photos[row], model), urgent))
-                    task.add_done_callback(_look_at)
                     under_way.append((row, task))
                 if not under_way:
                     return rows
@@ -83,6 +82,12 @@ class Workers:
         finally:
             for _, task in under_way:
                 task.cancel()
+
+    async def _known(self, photos: Sequence[Named], model: LoadedModel) -> dict[int, Float32]:
+        """What needs no photo to be read; where nothing can be known, no thread is asked."""
+        if not self._work.may_know(photos):
+            return {}
+        return await asyncio.to_thread(self._work.known, photos, model.version)
 
     async def run(self, function: Callable[[], T], *, urgent: bool = True) -> T:
         """Calls a function in a thread, in its turn among the photos and within the time that a photo has.
@@ -115,6 +120,7 @@ class Workers:
                 turn = Turn()
                 job = self._slots.try_now(partial(turn.take, partial(self._work.probe, self.model)))
                 self._probe = self._follow(turn, job)
+                self._probe.add_done_callback(_look_at)
             await asyncio.wait_for(asyncio.shield(self._probe), PROBE_S)
         except TimeoutError as error:
             raise NotReadyError("The network does not answer.") from error
@@ -177,7 +183,6 @@ class Workers:
     def _follow(self, item: Turn, job: Future[T]) -> asyncio.Future[T]:
         """What was given to a thread counts as its work until it is back; where its outcome will be, or a timeout."""
         waiter: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        waiter.add_done_callback(_look_at)
         self._items[item] = waiter
         job.add_done_callback(partial(self._ended, item, waiter))
         return waiter

@@ -23,19 +23,20 @@ IMAGES_TYPES = f"{PHOTO_TYPES}, application/zip"
 IMAGES = "images"
 
 
-def _workers(request: Request) -> Workers:
+# Coroutines all of them: FastAPI takes a plain function to a thread, for each request and each of them.
+async def _workers(request: Request) -> Workers:
     workers: Workers = request.app.state.workers
     return workers
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def _model(request: Request) -> LoadedModel:
+async def _model(request: Request) -> LoadedModel:
     """The bundle that is served now; a request keeps to the one that it began with."""
-    return _workers(request).model
+    return (await _workers(request)).model
 
 
 WorkersDep = Annotated[Workers, Depends(_workers)]

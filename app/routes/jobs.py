@@ -55,7 +55,7 @@ _ID: dict[str, Any] = {
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 
-def _jobs(request: Request) -> Jobs:
+async def _jobs(request: Request) -> Jobs:
     jobs: Jobs = request.app.state.jobs
     return jobs
 
@@ -63,7 +63,7 @@ def _jobs(request: Request) -> Jobs:
 JobsDep = Annotated[Jobs, Depends(_jobs)]
 
 
-def wants_job(
+async def wants_job(
     prefer: Annotated[
         list[str],
         Header(description=f"`{ASYNC}`: answer 202 at once and work on it as a job (RFC 7240).", default_factory=list),
@@ -89,7 +89,7 @@ async def take_job(jobs: Jobs, kind: TableKind, upload: UploadFile, images: Sequ
     return JSONResponse(_status(job).model_dump(mode="json"), 202, headers)
 
 
-def _name(request: Request) -> str:
+async def _name(request: Request) -> str:
     return str(request.path_params["id"])
 
 

@@ -1,5 +1,6 @@
 """The page in Debian's chromium, against real servers. Without CHROMIUM, which `make test-browser` sets, it rests."""
 
+import io
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ REFUSED = re.compile(r"Failed to load resource: ")
 @pytest.fixture(scope="session")
 def chromium() -> Iterator:
     """The browser; ours alone may run without its sandbox, which root cannot have."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - `make test` collects this file without it
 
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
@@ -34,20 +35,19 @@ def chromium() -> Iterator:
 
 @pytest.fixture
 def visit(chromium) -> Iterator[Callable]:
-    """`visit(url, view="two", **context)` -> a page in a browser of its own. Scripts that failed fail the test."""
+    """`visit(url, view="", **context)` -> a page in a browser of its own. Scripts that failed fail the test."""
     said: list[str] = []
     contexts = []
 
-    def open_page(url: str, view: str = "two", context=None, **options):
-        if context is None:
-            context = chromium.new_context(**{"viewport": DESK, "accept_downloads": True, **options})
-            contexts.append(context)
+    def open_page(url: str, view: str = "", **options):
+        context = chromium.new_context(**{"viewport": DESK, **options})
+        contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("console", lambda line: said.append(line.text) if line.type == "error" else None)
-        page.goto(f"{url}/#{view}")
-        page.wait_for_function("!document.getElementById('model-line').textContent.startsWith('\\u00a0')")
+        page.goto(f"{url}/#{view}" if view else url)
+        page.wait_for_selector("html:not([data-starting])")
         return page
 
     yield open_page
@@ -103,8 +103,6 @@ def url(server: Server) -> str:
 
 def embeddings(server: Server, files: list[Path]) -> np.ndarray:
     """(N, D) float64 unit rows, by the service's .npy and not by its JSON, which the page reads."""
-    import io
-
     parts = [("images", (path.name, path.read_bytes())) for path in files]
     answer = server.post("/embed", files=parts, headers={"accept": "application/x-npy"})
     wide = np.load(io.BytesIO(answer.content)).astype(np.float64)

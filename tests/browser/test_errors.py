@@ -104,7 +104,7 @@ def test_a_key_is_asked_for_until_it_is_right(visit, start, folder) -> None:
     page.keyboard.press("Enter")
     expect(dialog).to_contain_text("does not know the key")
     page.keyboard.press("Escape")
-    expect(page.locator("#model-line")).to_contain_text("a key is needed")
+    expect(page.locator("#model-line")).to_have_text("Model unknown: a key is needed.")
     choose(page, folder / "p1.png", folder / "p2.png")
     expect(dialog).to_be_visible()
     page.get_by_role("button", name="Cancel", exact=True).click()
@@ -126,9 +126,14 @@ def test_a_busy_service_is_waited_for(visit, start, folder) -> None:
     """One place, taken by somebody whose photo does not arrive; the page says so, waits as told, and gets its score."""
     server = start(JAGUAR_MAX_INFLIGHT="1")
     page = visit(url(server))
-    head = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 99\r\n\r\n"
+    lines = (
+        b"POST /embed HTTP/1.1",
+        b"Host: x",
+        b"Content-Type: multipart/form-data; boundary=b",
+        b"Content-Length: 99",
+    )
     with socket.create_connection(("127.0.0.1", server.port)) as slow:
-        slow.sendall(head + b"--b\r\n")
+        slow.sendall(b"\r\n".join((*lines, b"", b"--b\r\n")))
         choose(page, folder / "p1.png", folder / "p2.png")
         expect(page.locator("#score-words")).to_contain_text("The service is busy; trying again in 1 s")
     expect(page.locator("#score-number")).to_have_text(re.compile(r"0\.\d{4}"))

@@ -25,9 +25,8 @@ def asked(server, a, b, path="/similarity"):
 
 def pixel(page, slot: int, x: float, y: float) -> list[int]:
     """The colour of a heat map, at a share of its width and height."""
-    return page.locator("canvas.map").nth(slot).evaluate(
-        "(map, [x, y]) => [...map.getContext('2d').getImageData(x * map.width, y * map.height, 1, 1).data]", [x, y]
-    )
+    read = "(map, [x, y]) => [...map.getContext('2d').getImageData(x * map.width, y * map.height, 1, 1).data]"
+    return page.locator("canvas.map").nth(slot).evaluate(read, [x, y])
 
 
 def test_two_photos_are_compared_as_soon_as_they_are_there(visit, site, folder) -> None:
@@ -119,7 +118,7 @@ def test_cut_outs_lie_on_the_models_background(visit, site, draw, tmp_path) -> N
     picture.save(tmp_path / "clear.png")
     page = visit(url(site))
     choose(page, tmp_path / "clear.png")
-    page.wait_for_function("document.querySelector('#pair .photo').hidden === false")
+    expect(page.locator("#pair .photo").first).to_be_visible()
     shot = Image.open(io.BytesIO(page.locator("#pair .photo").first.screenshot())).convert("RGB")
     assert shot.getpixel((shot.width // 2, shot.height // 2)) == (200, 120, 40)
 

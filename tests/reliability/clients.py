@@ -1,9 +1,9 @@
 """Many clients at once, in a process of their own, so that they share no interpreter with whoever measures.
 
-    python -m tests.reliability.clients --port 8000 --clients 128 --seconds 60 --pause 0.25 < requests
+    python -m tests.reliability.clients --port 8000 --clients 128 --seconds 60 --pause 1 < requests
 
 Standard input holds whole requests, each after its length as 8 bytes. Every client sends one after the other, each over
-a connection of its own, and after a 503 it waits for `--pause` seconds, far less than Retry-After asks for. Standard
+a connection of its own, and after a 503 it waits for `--pause` seconds; Retry-After asks for 1. Standard
 output gets one JSON object: `rows` of [sent, first byte, end, status, slug or problem], times of the monotonic clock.
 Status 0 is an answer that never came: the connection was refused, reset or closed; -1 a connect that was refused.
 """

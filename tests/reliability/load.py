@@ -43,7 +43,7 @@ class Echo:
 class Clients:
     """The generator's process."""
 
-    def __init__(self, port: int, requests: Sequence[bytes], clients: int, seconds: float, pause_s: float = 0.25):
+    def __init__(self, port: int, requests: Sequence[bytes], clients: int, seconds: float, pause_s: float = 1.0):
         options = {"port": port, "clients": clients, "seconds": seconds, "pause": pause_s}
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         command = [sys.executable, "-m", "tests.reliability.clients", *words]

@@ -99,7 +99,7 @@ def _own_process():
 def test_serve_answers_until_it_is_told_to_stop(env, photo, busy, monkeypatch):
     """In this very process: what it answers, and that it leaves at once where a thread would keep it."""
     ended, answers, networks = [], [], threading.Event()
-    monkeypatch.setattr("app.cli.os._exit", ended.append)
+    monkeypatch.setattr("app.cli.serving.os._exit", ended.append)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     if busy:
@@ -137,8 +137,8 @@ def test_serve_answers_until_it_is_told_to_stop(env, photo, busy, monkeypatch):
 @pytest.mark.parametrize("busy", [False, True])
 def test_only_a_thread_that_never_returns_is_not_waited_for(env, busy, monkeypatch):
     ended = []
-    monkeypatch.setattr("app.cli.os._exit", ended.append)
-    monkeypatch.setattr("app.cli.Server.run_until_ended", lambda self: None)
+    monkeypatch.setattr("app.cli.serving.os._exit", ended.append)
+    monkeypatch.setattr("app.cli.serving.Server.run_until_ended", lambda self: None)
     monkeypatch.setattr("app.workers.Workers.busy", busy)
     assert CliRunner().invoke(app, ["serve"], env=env).exit_code == 0
     assert ended == ([0] if busy else [])

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import time
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -346,16 +347,18 @@ def test_who_waits_for_another_ones_photo_may_leave(model, network, gate, cache,
         read = []
         second = asyncio.create_task(workers.embed(named(Bytes(photo(1), read)), gated))
         await until(lambda: read and len(workers._items) == 1)
+        await asyncio.sleep(0.02)  # it waits for the first one's
         second.cancel()
         first.cancel()
-        outcomes = await ended(first, second)
+        outcomes = [type(error) for error in await ended(first, second)]  # an error holds on to all that led to it
         network.fails = RuntimeError("nobody hears it")
         gate.gate.set()
         await until(lambda: not workers.busy)
+        network.fails = None
         workers.close()
         return outcomes
 
-    assert [type(error) for error in run(scenario)] == [asyncio.CancelledError] * 2
+    assert run(scenario) == [asyncio.CancelledError] * 2
 
 
 def test_an_error_that_comes_while_leaving_is_no_complaint(model, network, gate, photo, run):
@@ -365,14 +368,55 @@ def test_an_error_that_comes_while_leaving_is_no_complaint(model, network, gate,
         await gate.entered(2)
         network.fails = RuntimeError("late")
         gate.gate.set()
-        while workers._items:  # the loop does not turn: the error and the cancellation come in one round
+        while workers._items:  # the loop does not turn: the errors and the cancellation come in one round
             pass
-        task.cancel()
-        [outcome] = await ended(task)
+        time.sleep(0.05)
+        asyncio.get_running_loop().call_soon(task.cancel)
+        [outcome] = [type(error) for error in await ended(task)]
         workers.close()
         return outcome
 
-    assert isinstance(run(scenario), asyncio.CancelledError)
+    assert run(scenario) is asyncio.CancelledError
+
+
+def test_photos_that_fail_behind_the_first_are_no_complaint(model, gate, run):
+    class Late(Bytes):
+        def read(self):
+            gate()
+            return self.data
+
+    async def scenario():
+        workers = Workers(model)
+        task = asyncio.create_task(workers.embed([("late", Late(b"")), ("early", Bytes(b""))], model))
+        await gate.entered()
+        await until(lambda: len(workers._items) == 1)
+        await asyncio.sleep(0.02)  # the second one's error is there
+        gate.gate.set()
+        with pytest.raises(ImageError, match="late"):
+            await task
+        workers.close()
+
+    run(scenario)
+
+
+def test_who_leaves_while_threads_are_busy_is_gone_at_once(model, network, gate, photo, run):
+    gated = with_runtime(model, network)
+
+    async def scenario():
+        workers = Workers(model)
+        hanging = [asyncio.create_task(workers.embed(named(Bytes(photo(1))), gated)) for _ in range(CORES)]
+        await gate.entered(CORES)
+        waiting = [asyncio.create_task(workers.embed(named(Bytes(photo(2))), model)) for _ in range(5)]
+        await until(lambda: len(workers._items) == CORES + 1)
+        for task in waiting:
+            task.cancel()
+        await ended(*waiting)
+        await until(lambda: len(workers._items) == CORES)  # though no thread has become free
+        gate.gate.set()
+        await ended(*hanging)
+        workers.close()
+
+    run(scenario)
 
 
 def test_urgent_photos_go_before_patient_ones(model, network, gate, photo, monkeypatch, run):
@@ -432,13 +476,14 @@ def test_an_overdue_photo_times_out_while_its_thread_hangs(model, network, gate,
 
 
 def test_who_waits_for_an_overdue_photo_times_out_with_it(model, network, gate, cache, photo, watched):
-    gated = with_runtime(model, network)
+    gated, read = with_runtime(model, network), []
 
     async def scenario(workers, ends):
         first = asyncio.create_task(workers.embed(named(Bytes(photo(1))), gated))
         await gate.entered()
-        second = asyncio.create_task(workers.embed(named(Bytes(photo(1))), gated))
+        second = asyncio.create_task(workers.embed(named(Bytes(photo(1), read)), gated))
         outcomes = await ended(first, second)
+        assert len(read) == 1
         # As long as it hangs, the same photo is not tried again.
         outcomes += await ended(workers.embed(named(Bytes(photo(1))), gated))
         gate.gate.set()
@@ -475,6 +520,25 @@ def test_all_threads_overdue_fails_whoever_waits_and_comes(model, network, gate,
     errors, rows = watched(scenario, lambda: Workers(model, timeout_s=0.05))
     assert [type(error) for error in errors] == [ForwardTimeoutError] * 6
     np.testing.assert_allclose(rows, [tiny_embedding(photo(2))] * 20, atol=1e-6)
+
+
+def test_when_all_threads_are_overdue_one_look_is_enough_for_all(model, network, gate, photo, run):
+    gated = with_runtime(model, network)
+
+    async def scenario():
+        workers = Workers(model, timeout_s=0.05)  # nobody watches
+        calls = [asyncio.create_task(workers.embed(named(*[Bytes(photo(1))] * 9), gated)) for _ in range(9)]
+        await gate.entered(CORES)
+        await asyncio.sleep(0.1)
+        workers._give_up_overdue()
+        errors = await ended(*calls)
+        errors += await ended(workers.embed(named(Bytes(photo(1))), gated), workers.run(pytest.fail))  # at once
+        gate.gate.set()
+        await until(lambda: not workers.busy)
+        workers.close()
+        return errors
+
+    assert [type(error) for error in run(scenario)] == [ForwardTimeoutError] * 11
 
 
 def test_a_probe_that_hangs_keeps_its_thread_as_a_photo_does(model, network, gate, photo, monkeypatch, watched):
@@ -587,6 +651,23 @@ def test_one_probe_is_enough_for_all_who_ask(model, network, gate, monkeypatch, 
         return runs
 
     assert run(scenario) == 1
+
+
+def test_a_probe_that_fails_when_nobody_asks_any_more_is_no_complaint(model, network, gate, monkeypatch, run):
+    monkeypatch.setattr("app.workers.FRESH_S", 0)
+    monkeypatch.setattr("app.workers.PROBE_S", 0.01)
+
+    async def scenario():
+        workers = Workers(with_runtime(model, network))
+        with pytest.raises(NotReadyError):
+            await workers.check_ready()
+        network.fails = RuntimeError("late")
+        gate.gate.set()
+        await until(lambda: not workers.busy)
+        await asyncio.sleep(0.01)
+        workers.close()
+
+    run(scenario)
 
 
 def test_not_ready_when_the_pool_is_gone(model, monkeypatch, run):

@@ -25,9 +25,19 @@ export function refuseStrayDrops() {
   for (const kind of ["dragover", "drop"]) window.addEventListener(kind, (event) => hasFiles(event) && event.preventDefault());
 }
 
+/** A file input opens at Space; as the button that it looks like, at Enter as well. */
+export function openAtEnter(input) {
+  input.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    input.click();
+  });
+}
+
 /** A button that is a file input: the label is what one sees, the input what has the focus. */
 export function fileButton(text, { accept, multiple = false, folder = false, primary = false }, take) {
   const input = el("input", { type: "file", class: "unseen", accept: folder ? null : accept, multiple, webkitdirectory: folder });
+  openAtEnter(input);
   input.addEventListener("change", () => {
     const chosen = filesFromInput(input);
     input.value = ""; // the same file can be chosen again

@@ -3,7 +3,7 @@
 import { el } from "./dom.js";
 import { PHOTO_TYPES } from "./files.js";
 import { drawMap, marks } from "./heatmap.js";
-import { takeDrops } from "./picker.js";
+import { openAtEnter, takeDrops } from "./picker.js";
 import { bytes } from "./words.js";
 
 /** A slot called "A" or "B". `take(files)` gets what is dropped or chosen here; `cleared()` hears of its removal. */
@@ -33,6 +33,7 @@ export class Slot {
   }
 
   #listen(take, cleared) {
+    openAtEnter(this.input);
     this.input.addEventListener("change", () => {
       const files = [...this.input.files];
       this.input.value = "";

@@ -1,8 +1,10 @@
 // Three views as ARIA tabs: arrow keys, Home and End move between them; the address keeps the one that is open.
 
 const tabs = [...document.querySelectorAll('[role="tab"]')];
+// A view is called by the end of its tab's id. The address has that name and not the panel's id: a browser would take
+// the panel for where the reader is, and Tab would begin there instead of at the head of the page.
+const nameOf = (tab) => tab.id.slice("tab-".length);
 const panelOf = (tab) => document.getElementById(tab.getAttribute("aria-controls"));
-const listeners = [];
 
 /** Opens the view that the address names, and whichever is asked for from then on. */
 export function startTabs() {
@@ -14,18 +16,15 @@ export function startTabs() {
   fromAddress();
 }
 
-/** Opens the view with this id and moves there. */
-export function openView(id) {
-  const tab = tabs.find((one) => panelOf(one).id === id);
+/** Opens the view with this name and moves there. */
+export function openView(name) {
+  const tab = tabs.find((one) => nameOf(one) === name);
   open(tab);
   tab.focus();
 }
 
-/** `listener(id)` hears whenever a view is opened. */
-export const onView = (listener) => listeners.push(listener);
-
-/** Whether the view with this id is open. */
-export const isOpen = (id) => !document.getElementById(id).hidden;
+/** Whether the view with this name is open. */
+export const isOpen = (name) => tabs.some((tab) => nameOf(tab) === name && !panelOf(tab).hidden);
 
 function open(tab) {
   for (const one of tabs) {
@@ -34,10 +33,7 @@ function open(tab) {
     one.tabIndex = chosen ? 0 : -1;
     panelOf(one).hidden = !chosen;
   }
-  const { id } = panelOf(tab);
-  // Not location.hash: it would scroll to the view.
-  if (location.hash.slice(1) !== id) history.replaceState(null, "", `#${id}`);
-  for (const listener of listeners) listener(id);
+  history.replaceState(null, "", `#${nameOf(tab)}`);
 }
 
 function move(event, tab) {
@@ -56,5 +52,5 @@ function move(event, tab) {
 }
 
 function fromAddress() {
-  open(tabs.find((tab) => `#${panelOf(tab).id}` === location.hash) ?? tabs[0]);
+  open(tabs.find((tab) => `#${nameOf(tab)}` === location.hash) ?? tabs[0]);
 }

@@ -1,9 +1,8 @@
-"""The console script `jaguar-reid`."""
+"""The service in the foreground."""
 
 import os
 import resource
 import sys
-from typing import Annotated
 
 import typer
 import uvicorn
@@ -15,28 +14,14 @@ from app.protocol import BoundedProtocol
 from app.reid.errors import ReidError
 from app.settings import load_settings
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-
 # Connections that wait for their turn to be accepted.
 _BACKLOG = 2048
 # After the last answer: what streams events and what stands open without a request.
 _CLOSE_S = 5
 
 
-@app.callback()
-def main() -> None:
-    """Tells whether two photos show the same jaguar, and how sure it is."""
-
-
-@app.command()
-def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65_535)] = 8000,
-) -> None:
-    """Serves the bundle that JAGUAR_MODEL names, in the foreground. Settings come from JAGUAR_... variables.
-
-    SIGTERM and Ctrl-C answer what is under way and end with status 0; SIGHUP loads the bundle again.
-    """
+def run(host: str, port: int) -> None:
+    """Serves until it is told to stop. Ends the process with status 2 where the settings or the bundle are at fault."""
     try:
         settings = load_settings()
         model = load_served(settings)
@@ -61,7 +46,3 @@ def _allow_many_files() -> None:
     """Takes as many open files as the system grants: large parts of an upload are a temporary file each."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-if __name__ == "__main__":
-    app()

@@ -1,0 +1,125 @@
+"""A service, asked through the Python client; its errors in the command line's words."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from app.cli.answers import Compared, Float32, TableName
+from app.cli.exits import CommandError, ExitCode
+from app.cli.files import check_folder
+from app.cli.progress import Progress
+from app.client import (
+    BusyError,
+    Client,
+    ClientError,
+    ConnectionFailedError,
+    InputError,
+    Job,
+    ProblemError,
+    ServerError,
+    TooLargeError,
+    UnauthorizedError,
+)
+
+_STATES = {"sending": "sending", "queued": "waiting", "running": "photos", "away": "service away"}
+_ADVICE: dict[type[ProblemError], str] = {
+    ServerError: "The service's log has the reason.",
+    BusyError: "Try again later.",
+    UnauthorizedError: "Give the right key with --api-key.",
+    TooLargeError: "Send less, or have the operator raise the limit (JAGUAR_MAX_...).",
+    ProblemError: "Correct what was sent, and ask again.",
+}
+
+
+class RemoteEngine:
+    """Asks a service. Tables are handed in as jobs, so that work of hours outlives a broken connection."""
+
+    def __init__(self, client: Client, url: str) -> None:
+        """`url` is what messages call the service."""
+        self._client, self._url = client, url
+
+    @classmethod
+    @contextmanager
+    def connect(cls, url: str, api_key: str | None) -> "Iterator[RemoteEngine]":
+        """For `with`. Asks nothing yet. Raises CommandError: the address is none, or the key cannot be sent."""
+        with _told():
+            client = Client(url, api_key=api_key)
+        with client:
+            yield cls(client, url.rstrip("/"))
+
+    def compare(self, a: Path, b: Path) -> Compared:
+        """How alike two photos are."""
+        with _told():
+            return Compared(**asdict(self._client.similarity(a, b)))
+
+    def explain(self, a: Path, b: Path) -> tuple[Compared, bytes]:
+        """Likewise, and a PNG that shows where in the photos the score comes from."""
+        with _told():
+            return self.compare(a, b), self._client.explain_png(a, b)
+
+    def embed(self, photos: Sequence[Path], tell: Progress) -> tuple[str, Float32]:
+        """The model_version, and (N, D) embeddings, which are all of that model."""
+        with _told():
+            version = self._client.model().model_version
+            return version, self._client.embed(photos, model_version=version, progress=_in_words(tell))
+
+    def score(self, kind: TableName, table: Path, images: Path | None, file: BinaryIO, tell: Progress) -> str:
+        """Writes a table's scores. Ctrl-C takes the job back; where the connection breaks, the job goes on."""
+        if images is not None:
+            check_folder(images)
+        start = self._client.start_submission if kind == "submission" else self._client.start_batch
+        with _told():
+            job = start(table, images, progress=_in_words(tell))
+            content, version = self._wait(job, tell)
+        file.write(content)
+        return version
+
+    def model(self) -> dict[str, Any]:
+        """What is being served."""
+        with _told():
+            return asdict(self._client.model())
+
+    def _wait(self, job: Job, tell: Progress) -> tuple[bytes, str]:
+        try:
+            scores = self._client.wait(job.id, progress=_in_words(tell), delete_after=True)
+        except KeyboardInterrupt:
+            with suppress(ClientError):  # it is on its way out, and the service forgets the job by itself
+                self._client.delete_job(job.id)
+            raise
+        except ConnectionFailedError as error:
+            raise CommandError(
+                f"{self._url} went away while it worked",
+                advice=f"The job goes on there; its answer will be at {self._url}/jobs/{job.id}/result",
+                code=ExitCode.SERVICE,
+            ) from error
+        return scores.read(), scores.model_version
+
+
+def _in_words(tell: Progress) -> Progress:
+    return lambda done, total, state: tell(done, total, _STATES.get(state, state))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """The client's errors as the command line's; exit 2 for what was asked, 3 for who was asked."""
+    try:
+        yield
+    except InputError as error:
+        raise CommandError(error.summary, error.problems, "Check what was named; nothing was sent.") from error
+    except ProblemError as error:
+        raise _refused(error) from error
+    except ClientError as error:
+        raise CommandError(str(error), code=ExitCode.SERVICE) from error
+
+
+def _refused(error: ProblemError) -> CommandError:
+    request = f", request_id {error.request_id}" if error.request_id else ""
+    message = f"the service says: {error.detail.rstrip('. ')} ({error.status} {error.type or error.title}{request})"
+    if error.status == HTTPStatus.NOT_IMPLEMENTED:
+        return CommandError(message, error.problems, "The model it serves cannot do this; another one may.")
+    advice = next(_ADVICE[known] for known in type(error).__mro__ if known in _ADVICE)
+    code = ExitCode.SERVICE if isinstance(error, ServerError | BusyError) else ExitCode.INPUT
+    return CommandError(message, error.problems, advice, code)
