@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable, Collection
 from contextvars import ContextVar
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import timing
-from app.errors import BodyTimeoutError, BusyError, DrainingError
+from app.errors import BodyTimeoutError, BusyError, DrainingError, IncompleteBodyError
 from app.problems import error_response
 from app.timing import Phase, Timings
 
@@ -22,6 +23,8 @@ MEMORY_BODY_BYTES, MEMORY_BYTES = 32 * 2**20, 256 * 2**20
 PART_MEMORY_BYTES = 64 * 1024  # of each part of any other body
 # For whoever reads the logs: the client closed the connection before there was an answer. Nobody receives it.
 CLIENT_GONE = 499
+# A form's end is looked for in so much of a body's: a boundary has 70 characters at most, and little comes after it.
+_TAIL_BYTES = 1024
 
 # How many bytes of each part of the present request may be in memory.
 part_memory: ContextVar[int] = ContextVar("part_memory", default=PART_MEMORY_BYTES)
@@ -90,7 +93,7 @@ class Admission:
         else:
             length = Headers(scope=scope).get("content-length", "")
             memory = self._door.memory_for(int(length)) if length.isdecimal() else 0
-            visit = _Visit(receive, send, self._body_timeout_s, memory)
+            visit = _Visit(receive, send, self._body_timeout_s, memory, _form_end(Headers(scope=scope)))
             self._door.visits.add(visit)
             try:
                 await visit.pay(self._app, scope)
@@ -102,9 +105,10 @@ class Admission:
 class _Visit:
     """One request that was let in."""
 
-    def __init__(self, receive: Receive, send: Send, body_timeout_s: float, memory: int) -> None:
+    def __init__(self, receive: Receive, send: Send, body_timeout_s: float, memory: int, end: bytes) -> None:
         self.timings = Timings()
         self.memory = memory
+        self._form_end, self._tail = end, b""
         self._receive, self._send = receive, send
         self._body_timeout_s = body_timeout_s
         self._answered = False
@@ -151,8 +155,12 @@ class _Visit:
             raise BodyTimeoutError(f"Nothing of the body came for {self._body_timeout_s:g} s.") from error
         if message["type"] == "http.disconnect":
             self._leave()
-        elif not message.get("more_body", False):
+            return message
+        self._tail = (self._tail + message.get("body", b"")[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+        if not message.get("more_body", False):
             self._read.set()
+            if self._form_end not in self._tail:
+                raise IncompleteBodyError("The form ends before its last boundary; it was cut short.")
         return message
 
     async def send(self, message: Message) -> None:
@@ -177,6 +185,13 @@ class _Visit:
 
 def _going_down() -> Response:
     return error_response(DrainingError("The service is going down; try again in a moment."))
+
+
+def _form_end(headers: Headers) -> bytes:
+    """What a form's body ends with: Starlette takes one that was cut short, and loses its last parts."""
+    media_type, options = parse_options_header(headers.get("content-type", ""))
+    boundary = options.get(b"boundary", b"") if media_type == b"multipart/form-data" else b""
+    return b"--" + boundary + b"--" if boundary else b""
 
 
 async def _refuse(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:

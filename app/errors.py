@@ -43,6 +43,10 @@ class DrainingError(ReidError):
     """The service is going down and takes no new work."""
 
 
+class IncompleteBodyError(ReidError):
+    """A form without its end: it was cut short, and parts of it are lost."""
+
+
 class BodyTimeoutError(ReidError):
     """A body that stood still for too long."""
 

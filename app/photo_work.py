@@ -51,11 +51,18 @@ class Turn:
 
 @dataclass(eq=False)
 class Item(Turn):
-    """A photo on its way."""
+    """A photo on its way.
+
+    digest: sha256 of its bytes, once they were read, where there is a cache. pixels, known: what `prepare` made of it,
+    the picture or, where the cache has it, the embedding.
+    """
 
     name: str
     photo: Photo
     model: LoadedModel
+    digest: bytes = b""
+    pixels: Pixels | None = None
+    known: Float32 | None = None
 
 
 class PhotoWork:
@@ -96,6 +103,14 @@ class PhotoWork:
             position: embedding for position, embedding in zip(digests, found, strict=True) if embedding is not None
         }
 
+    def prepare(self, item: Item) -> None:
+        """Reads and decodes a photo whose turn in the network comes later. Raises ImageError."""
+        data = self._read(item)
+        if self._cache is not None:
+            item.known = self._cache.get(item.digest, item.model.version)
+        if item.known is None:
+            item.pixels = self._decode(item, data)
+
     def run(self, item: Item) -> Float32 | Flight:
         """A photo -> its (D,) embedding, or where the embedding of the same photo will be.
 
@@ -110,16 +125,19 @@ class PhotoWork:
         self._forward(model, np.zeros((height, width, 3), dtype=np.uint8))
 
     def _run(self, item: Item) -> Float32 | Flight:
-        with _Phase(item, Phase.DECODE):
-            data, stamp = self._read(item)
-            digest = hashlib.sha256(data).digest() if self._cache is not None else b""
-        if self._cache is None:
-            return self._embed(item, data)
-        if stamp is not None:
-            self._cache.remember(stamp, digest)
-        return self._embed_once(self._cache, item, data, digest)
+        data = self._read(item) if item.pixels is None else b""
+        return self._embed(item, data) if self._cache is None else self._embed_once(self._cache, item, data)
 
-    def _read(self, item: Item) -> tuple[bytes, FileStamp | None]:
+    def _read(self, item: Item) -> bytes:
+        with _Phase(item, Phase.DECODE):
+            data, stamp = self._bytes(item)
+            if self._cache is not None:
+                item.digest = hashlib.sha256(data).digest()
+        if self._cache is not None and stamp is not None:
+            self._cache.remember(stamp, item.digest)
+        return data
+
+    def _bytes(self, item: Item) -> tuple[bytes, FileStamp | None]:
         try:
             if self._cache is not None and isinstance(item.photo, PhotoFile):
                 return read_stamped(item.photo.path)
@@ -127,8 +145,8 @@ class PhotoWork:
         except OSError as error:  # its own words hold a path
             raise ImageError(f"{item.name}: the file cannot be read") from error
 
-    def _embed_once(self, cache: EmbeddingCache, item: Item, data: bytes, digest: bytes) -> Float32 | Flight:
-        key = digest, item.model.version
+    def _embed_once(self, cache: EmbeddingCache, item: Item, data: bytes) -> Float32 | Flight:
+        key = item.digest, item.model.version
         with self._lock:
             if (other := self._flights.get(key)) is not None:
                 return other
@@ -148,15 +166,20 @@ class PhotoWork:
         return embedding
 
     def _embed(self, item: Item, data: bytes) -> Float32:
-        with _Phase(item, Phase.DECODE):
-            pixels = item.model.embedder.prepare(data, item.name)
-        self._on_decoded()
+        pixels = self._decode(item, data) if item.pixels is None else item.pixels
+        item.pixels = None  # its memory is another's
         if item.left:
             raise LeftError
         with _Phase(item, Phase.FORWARD):
             embedding = self._forward(item.model, pixels)
         self._on_embedded()
         return embedding
+
+    def _decode(self, item: Item, data: bytes) -> Pixels:
+        with _Phase(item, Phase.DECODE):
+            pixels = item.model.embedder.prepare(data, item.name)
+        self._on_decoded()
+        return pixels
 
     def _forward(self, model: LoadedModel, pixels: Pixels) -> Float32:
         try:

@@ -94,6 +94,7 @@ ERRORS: Mapping[type[ReidError], Kind] = {
     faults.BusyError: Kind(503, "busy", "The service is busy", Calls.PHOTOS, _RETRY),
     faults.NotReadyError: Kind(503, "not-ready", "The service is not ready", Calls.HEALTH, _RETRY),
     faults.DrainingError: Kind(503, "shutting-down", "The service is going down", Calls.PHOTOS, _RETRY),
+    faults.IncompleteBodyError: INVALID_BODY,
     faults.BodyTimeoutError: Kind(408, "body-timeout", "The body did not arrive", Calls.PHOTOS, _CLOSE),
     faults.ForwardTimeoutError: Kind(503, "timeout", "The network did not answer in time", Calls.PHOTOS, _RETRY),
     faults.ExplainUnavailableError: Kind(501, "no-places", "The bundle has no heat map", Calls.EXPLAIN),

@@ -7,6 +7,7 @@ because compose files pass `${NAME:-}` on. A name that means nothing stops the s
 import difflib
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -173,6 +174,10 @@ def load_settings() -> Settings:
         ConfigError: a `JAGUAR_` name that means nothing, or a value that cannot be used; all of them, in one line.
     """
     problems = unknown_names(os.environ)
+    wanted = os.environ.get("TMPDIR")
+    # Decided now, for good: on a disk that is full later, Python would go on in another folder without a word.
+    if wanted and Path(tempfile.gettempdir()) != Path(wanted).absolute():
+        problems.append(f"TMPDIR: {quote(wanted)} is no folder that can be written, or its disk is full")
     try:
         settings = Settings()
     except ValidationError as error:

@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -27,6 +28,8 @@ PROBE_S = 0.75
 # Photos of one request that run or wait for a thread, for each core.
 _AHEAD = 2
 _WATCH_S = 0.25
+# Decoded photos that wait until all of their request are decoded: 371 of 384 x 384 pixels with alpha take 219 MB.
+_DECODED_BYTES = 256 * 2**20
 
 
 class Workers:
@@ -34,7 +37,8 @@ class Workers:
 
     There are as many threads as cores. One of them reads and decodes a photo and sends it through the network, and a
     forward pass stays in its thread: one photo's decoding overlaps another's forward pass, no more threads are busy
-    than there are cores, and no decoded picture waits in memory. What else was measured: README, Decisions.
+    than there are cores, and decoded pictures wait only where a table's photos are all looked at before the first of
+    them goes through the network. What else was measured: README, Decisions.
     """
 
     def __init__(self, model: LoadedModel, work: PhotoWork | None = None, timeout_s: float = 30.0) -> None:
@@ -50,12 +54,16 @@ class Workers:
         self._slots = Slots(cores)
         self._items: dict[Turn, asyncio.Future[Any]] = {}
         self._probe: asyncio.Future[None] | None = None
+        self._decoded_bytes = 0
 
-    async def embed(self, photos: Sequence[Named], model: LoadedModel, *, urgent: bool = True) -> Float32:
+    async def embed(
+        self, photos: Sequence[Named], model: LoadedModel, *, urgent: bool = True, decode_first: bool = False
+    ) -> Float32:
         """N photos, each with the name that errors call it -> (N, D) float32 unit-norm embeddings in the same order.
 
-        Photos that are not urgent give way to those that are. Where the caller is cancelled, no photo is taken up any
-        more, and none that was decoded goes through the network.
+        Photos that are not urgent give way to those that are. With `decode_first` one that cannot be read is found
+        before any goes through the network, as far as the decoded ones fit into memory; it takes no longer. Where the
+        caller is cancelled, no photo is taken up any more, and none that was decoded goes through the network.
 
         Raises:
             ImageError: the first photo, in the order given, that cannot be read; later ones are given up.
@@ -67,20 +75,46 @@ class Workers:
         known = await self._known(photos, model)
         for row, embedding in known.items():
             rows[row] = embedding
-        todo = (row for row in range(len(photos)) if row not in known)
-        under_way: deque[tuple[int, asyncio.Task[Float32]]] = deque()
+        todo = [row for row in range(len(photos)) if row not in known]
+        while todo:
+            with self._room(model, len(todo)) if decode_first else nullcontext(len(todo)) as fit:
+                items = {row: Item(*photos[row], model) for row in todo[:fit]}
+                if decode_first:
+                    prepare = [partial(self._work.prepare, item) for item in items.values()]
+                    await self._in_order([partial(self.run, step, urgent=urgent) for step in prepare])
+                embeddings = await self._in_order([partial(self._one, item, urgent) for item in items.values()])
+            for row, embedding in zip(items, embeddings, strict=True):
+                rows[row] = embedding
+            todo = todo[len(items) :]
+        return rows
+
+    @contextmanager
+    def _room(self, model: LoadedModel, wanted: int) -> Iterator[int]:
+        """How many decoded photos may wait, of so many; all requests share the memory, and each has some."""
+        height, width = model.embedder.spec.size
+        each = height * width * 4
+        fit = min(wanted, max(self._ahead, (_DECODED_BYTES - self._decoded_bytes) // each))
+        self._decoded_bytes += fit * each
+        try:
+            yield fit
+        finally:
+            self._decoded_bytes -= fit * each
+
+    async def _in_order(self, calls: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
+        """What the calls return, a few of them under way at a time; the first error, in their order, ends them all."""
+        results: list[T] = []
+        under_way: deque[asyncio.Task[T]] = deque()
+        todo = iter(calls)
         try:
             while True:
-                for row in islice(todo, self._ahead - len(under_way)):
-                    task = asyncio.create_task(self._one(Item(*photos[row], model), urgent))
-                    under_way.append((row, task))
+                under_way += [asyncio.create_task(call()) for call in islice(todo, self._ahead - len(under_way))]
                 if not under_way:
-                    return rows
-                row, task = under_way[0]
-                rows[row] = await task
+                    return results
+                results.append(await under_way[0])
                 under_way.popleft()
         finally:
-            for _, task in under_way:
+            for task in under_way:
+                task.add_done_callback(_look_at)
                 task.cancel()
 
     async def _known(self, photos: Sequence[Named], model: LoadedModel) -> dict[int, Float32]:
@@ -150,12 +184,11 @@ class Workers:
 
     async def _one(self, item: Item, urgent: bool) -> Float32:
         """One photo, through whichever thread is free. Where another request brought the same photo, through its."""
-        while True:
-            asked = time.perf_counter()
+        while item.known is None:
+            asked = time.monotonic()
             outcome = await self._in_thread(item, partial(self._work.run, item), urgent)
-            queued = time.perf_counter() - asked - sum(item.spent.values())
             if (timings := timing.current.get()) is not None:
-                timings.add(Phase.QUEUE, max(0.0, queued))
+                timings.add(Phase.QUEUE, (item.began or asked) - asked)
                 for phase, seconds in item.spent.items():
                     timings.add(phase, seconds)
             if isinstance(outcome, np.ndarray):
@@ -168,6 +201,7 @@ class Workers:
                 raise
             except Exception:
                 item = Item(item.name, item.photo, item.model)
+        return item.known
 
     async def _in_thread(self, item: Turn, work: Callable[[], T], urgent: bool) -> T:
         if self._overdue() >= self._threads:

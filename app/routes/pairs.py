@@ -50,7 +50,7 @@ class TableCall:
         if self.wants_job:
             return await take_job(self.jobs, kind, upload, images)
         plan = await make_plan(kind, await read_csv(upload, kind.part, self.settings), images, self.settings)
-        embeddings = await self.workers.embed(plan.pairs.photos, self.model)
+        embeddings = await self.workers.embed(plan.pairs.photos, self.model, decode_first=True)
         scores = await asyncio.to_thread(score_pairs, plan.pairs, embeddings)
         headers = {
             "Content-Disposition": f'attachment; filename="{kind.filename}"',

@@ -24,7 +24,7 @@ def pair(seed: int) -> bytes:
 def test_case_07_under_load(servers, number, seen):
     server = servers(faulty=True, JAGUAR_CACHE="off")
     server.fault("slow 0.1")
-    clients = Clients(server.port, [pair(seed) for seed in range(20)], CLIENTS, 3.0 if is_full() else 2.0, 0.002)
+    clients = Clients(server.port, [pair(seed) for seed in range(20)], CLIENTS, 3.0 if is_full() else 1.2, 0.002)
     try:
         wait_until(lambda: server.metric("jaguar_inflight_requests") == CLIENTS, 10)
         time.sleep(0.3 + 0.17 * number)
@@ -56,9 +56,10 @@ def test_case_07_under_load(servers, number, seen):
     assert (status, live) == (0, 200)
 
 
-def test_case_07_past_the_grace(servers, seen):
+def test_case_07_past_the_grace(servers, full, seen):
     """What does not end in time is answered 503, and the process ends all the same."""
-    server = servers(faulty=True, JAGUAR_CACHE="off", JAGUAR_GRACE_S="1")
+    grace = 3 if full else 0.5
+    server = servers(faulty=True, JAGUAR_CACHE="off", JAGUAR_GRACE_S=str(grace))
     server.fault("hang 60")
     with wire.connect(server.port) as connection:
         connection.sendall(pair(1))
@@ -70,10 +71,11 @@ def test_case_07_past_the_grace(servers, seen):
     status = server.process.wait(15)
     server.look_at(answer.status, answer.headers, answer.body)
     seen(
-        f"past a grace of 1 s: {answer.status} after {answered:.1f} s,"
+        f"past a grace of {grace} s: {answer.status} after {answered:.1f} s,"
         f" exit {status} after {time.monotonic() - sent:.1f} s"
     )
     assert answer.status == 503
+    assert grace <= answered <= grace + 2
     assert b":shutting-down" in answer.body
     assert status == 0
 

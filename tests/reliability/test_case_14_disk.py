@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.admission import MEMORY_BODY_BYTES
 from tests.reliability.disk import Disk
 from tests.reliability.harness import Server, wait_until
 from tests.reliability.pictures import encoded, noise, tiny_answer
@@ -135,14 +136,16 @@ def test_case_14_uploads(disk, servers, seen):
     server = servers(TMPDIR=str(folder))
     server.may_log_traces = True
     disk.fill(server.process.pid)
-    large = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)))
-    assert len(large) > 300_000
+    # Beyond what bodies may take of the memory, so that it is spooled.
+    large = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (3_400, 3_400, 3), dtype=np.uint8)))
+    assert len(large) > MEMORY_BODY_BYTES
     response = server.post("/embed", files=[("images", ("large.png", large))])
     seen(f"no room for an upload: {response.status_code} {response.json().get('type', '').rpartition(':')[2]}")
     assert response.status_code in {503, 507}, "it went elsewhere than to TMPDIR"
     assert server.similarity().status_code == 200
     disk.free(server.process.pid)
-    assert server.post("/embed", files=[("images", ("large.png", large))]).status_code == 200
+    small = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)))
+    assert server.post("/embed", files=[("images", ("small.png", small))]).status_code == 200
 
 
 def test_case_14_start(disk, servers, seen):

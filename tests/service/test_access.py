@@ -8,6 +8,7 @@ import pytest
 from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -164,10 +165,9 @@ def test_any_bytes_in_the_headers_are_401_and_the_body_stays_unread(authorizatio
 
 def test_a_key_beyond_ascii_is_compared_by_its_bytes():
     # à in UTF-8 ends with the byte that Latin-1 reads as a no-break space
-    app = protect(hello, Settings(api_keys="clé-à"))
-    for key, expected in (("clé-à".encode(), 200), ("clé-à".encode("latin-1"), 401)):
-        start, _ = answer(app, {"type": "http", "method": "GET", "path": "/model", "headers": [(b"x-api-key", key)]})
-        assert start["status"] == expected
+    keyring = Keyring([SecretStr("clé-à")], [])
+    for key, known in (("clé-à".encode(), True), ("clé-à".encode("latin-1"), False)):
+        assert bool(keyring.caller({"type": "http", "headers": [(b"x-api-key", key)]})) is known
 
 
 def test_of_a_header_that_comes_twice_the_first_counts():

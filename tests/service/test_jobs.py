@@ -254,7 +254,7 @@ def test_an_error_of_the_services_own_is_not_told(start, pair, photo, caplog, ti
     wait(client, taken(post(client, "/similarity/batch", pair)))
 
 
-@pytest.mark.parametrize("name", [UNKNOWN, "x", "A" * 23, "..", "%2e%2e%2fjobs.sqlite", "jobs.sqlite", "A" * 21 + "é"])
+@pytest.mark.parametrize("name", [UNKNOWN, "x", "A" * 23, "%2e%2e%2fjobs.sqlite", "jobs.sqlite", "A" * 21 + "é"])
 @pytest.mark.parametrize(("method", "tail"), [("GET", ""), ("GET", "/result"), ("GET", "/events"), ("DELETE", "")])
 def test_unknown_jobs(start, assert_problem, name, method, tail):
     response = start().request(method, f"/jobs/{name}{tail}")

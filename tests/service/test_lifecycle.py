@@ -153,6 +153,26 @@ def test_a_request_under_way_ends_with_the_bundle_that_it_began_with(running, st
         assert float(response.text.splitlines()[1].split(",")[2]) == pytest.approx(cosine, abs=1e-6)
 
 
+@pytest.mark.parametrize("call", ["similarity", "embed"])
+def test_a_swap_in_the_middle_of_a_handler_changes_nothing_for_it(
+    store, tmp_path, photo, tiny_embedding, monkeypatch, call
+):
+    settings = Settings(model_store=store, state=tmp_path / "state", cache="off")
+    before = load_served(settings)
+    service = create_service(settings, before)
+    negate(store / "default")
+    after = load_served(settings)
+    after = replace(after, embedder=replace(after.embedder, runtime=None))  # nothing is to be asked of it
+    monkeypatch.setattr(f"app.routes.{call}.check_image_size", lambda *_: setattr(service.workers, "model", after))
+    with TestClient(service.asgi) as client:
+        parts = ("query_image", "gallery_image") if call == "similarity" else ("images",)
+        response = client.post(f"/{call}", files={part: photo(1) for part in parts})
+        assert client.get("/model").json()["model_version"] == after.version
+    assert response.headers["x-model-version"] == response.json()["model_version"] == before.version != after.version
+    if call == "embed":
+        np.testing.assert_allclose(vectors(response)[0], tiny_embedding(photo(1)), atol=1e-6)
+
+
 def spoil(folder: Path, how: str) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     if how == "no folder":

@@ -22,7 +22,10 @@ def _short(monkeypatch):
 
 
 class App:
-    """Answers with the path, and with how long the body was; `/wait` does so when `go` is set, `/early` at once."""
+    """Answers with the path, and with how long the body was; `/early` at once, `/wait` and `/blind` when `go` is set.
+
+    `/early` and `/blind` do not look at the body.
+    """
 
     def __init__(self):
         self.go, self.began, self.left = asyncio.Event(), [], []
@@ -31,7 +34,7 @@ class App:
         path = scope["path"]
         self.began.append(path)
         size = 0
-        while path != "/early":
+        while path not in {"/early", "/blind"}:
             message = await receive()
             if message["type"] == "http.disconnect":
                 self.left.append(path)
@@ -39,7 +42,7 @@ class App:
             size += len(message["body"])
             if not message["more_body"]:
                 break
-        if path == "/wait":
+        if path in {"/wait", "/blind"}:
             await self.go.wait()
         body = f"{path} {size};".encode()
         headers = [(b"content-length", str(len(body)).encode())]
@@ -268,6 +271,23 @@ def test_a_body_that_is_no_http_is_a_problem_of_its_request():
     assert rest == b""
 
 
+def test_an_answer_to_what_was_refused_meanwhile_goes_nowhere(caplog):
+    async def scenario(app, connect):
+        client = await connect()
+        await client.send(b"POST /blind HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await until(lambda: app.began)
+        await client.send(b"no length\r\n")
+        answer = await client.answer()
+        app.go.set()
+        await asyncio.sleep(0.02)
+        return answer, await client.rest()
+
+    answer, rest = run(scenario)
+    assert_problem(answer, 400, "invalid-request-head")
+    assert rest == b""
+    assert "Exception" not in caplog.text
+
+
 @pytest.mark.parametrize("begun", [b"", b"G", b"GET / HTTP/1.1\r\nHost: x\r\nA: b"])
 def test_a_slow_head_is_given_up(begun, monkeypatch):
     monkeypatch.setattr("app.protocol.HEAD_TIMEOUT_S", 0.1)
@@ -349,6 +369,21 @@ def test_the_rest_of_a_body_that_was_answered_early_is_given_some_time(monkeypat
         return [body for _, _, body in (first, second, third)], await client.rest()
 
     assert run(scenario) == ([b"/early 0;", b"/next 0;", b"/early 0;"], b"")
+
+
+def test_a_slow_head_behind_a_body_that_was_answered_early_is_told(monkeypatch):
+    monkeypatch.setattr("app.protocol.HEAD_TIMEOUT_S", 0.2)
+
+    async def scenario(app, connect):
+        client = await connect()
+        await client.send(b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
+        await client.answer()
+        await client.send(b"1234")
+        await asyncio.sleep(0.02)
+        await client.send(b"GET / HT")
+        return await client.answer()
+
+    assert_problem(run(scenario), 408, "head-timeout")
 
 
 def test_requests_may_come_one_after_the_other_or_all_at_once():

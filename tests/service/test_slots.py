@@ -62,8 +62,8 @@ class Crowd:
             under_way[number % len(under_way)][1].set()
         elif act == "drop" and under_way:  # has an effect on what no thread has taken up
             under_way[number % len(under_way)][0].cancel()
-        elif act == "wait" and (ending := [job for job, gate in under_way if gate.is_set()]):
-            await asyncio.wait(map(asyncio.wrap_future, ending), timeout=20)
+        elif act == "wait" and (ending := [job for job, gate in under_way if gate.is_set() and job.running()]):
+            await asyncio.gather(*map(asyncio.wrap_future, ending))
         elif act == "fail":
             self.slots.fail_waiting(GivenUpError)
         elif act == "turn":
