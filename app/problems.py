@@ -261,9 +261,8 @@ def _framework_response(error: HTTPException, scope: Scope) -> Response:
     if isinstance(cause, ReidError):
         return error_response(cause)
     if isinstance(cause, OSError):
-        if cause.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-            return error_response(faults.StorageError("The disk has no room for the upload."))
-        return unexpected_response(error)
+        full = cause.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+        return error_response(faults.StorageError("The disk has no room.")) if full else unexpected_response(error)
     if error.status_code == 400:
         too_many = error.detail.startswith(("Too many", "Part exceeded"))
         return problem_response(TOO_MANY_PARTS if too_many else INVALID_BODY, error.detail)

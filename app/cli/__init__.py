@@ -24,9 +24,16 @@ def main() -> None:
 
     Commands work on this machine, with the bundle that JAGUAR_MODEL names, or ask the service at --url.
 
-    Exit codes: 0 done; 1 check or model verify found something wrong; 2 the input, an option or a setting is at fault;
-    3 the service at --url cannot be reached or cannot answer (serve: it cannot listen); 70 an error of the program's
-    own; 130 Ctrl-C. What --out names is replaced, once the answer is whole.
+    Files that --out or --explain name are replaced, once the answer is whole.
+
+    Exit codes:
+
+      0    done
+      1    check or model verify found something wrong
+      2    the input, an option or a setting is at fault
+      3    the service at --url cannot answer; serve cannot listen
+      70   an error of the program's own
+      130  Ctrl-C
     """
 
 

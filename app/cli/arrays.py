@@ -1,5 +1,6 @@
 """What commands do with embeddings."""
 
+from io import BytesIO
 from typing import BinaryIO
 
 import numpy as np
@@ -15,5 +16,7 @@ def nearest(embeddings: Float32, top: int) -> list[tuple[int, float]]:
 
 
 def save(embeddings: Float32, file: BinaryIO) -> None:
-    """Writes a .npy file."""
-    np.save(file, embeddings, allow_pickle=False)
+    """Writes a .npy file, in one piece: into a pipe NumPy itself cannot."""
+    whole = BytesIO()
+    np.save(whole, embeddings, allow_pickle=False)
+    file.write(whole.getbuffer())

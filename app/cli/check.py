@@ -89,7 +89,7 @@ def _print(report: "Report", submission: Path) -> None:
     if report.is_clean:
         typer.echo("nothing wrong was found")
     else:
-        typer.echo(f"{severities.count('error')} errors, {severities.count('warning')} warnings")
+        typer.echo(f"errors: {severities.count('error')}, warnings: {severities.count('warning')}")
 
 
 def _print_finding(finding: "Finding") -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="What a model bundle is, and whether it is whole.")
 
 
-def _names(incomplete: str) -> list[str]:
+def complete(incomplete: str) -> list[str]:
     """For the shell: the bundles in the store."""
     from app.cli.bundles import names_in_store
 
@@ -26,7 +26,7 @@ Name = Annotated[
     str | None,
     typer.Argument(
         metavar="[NAME]",
-        autocompletion=_names,
+        autocompletion=complete,
         help="A bundle's name in JAGUAR_MODEL_STORE, or a path with a slash. Without it, JAGUAR_MODEL.",
     ),
 ]

@@ -29,7 +29,7 @@ def progress() -> Iterator[Progress]:
             if what != former:  # bytes sent and photos embedded have nothing to do with each other's speed
                 bar.reset(task, total=total or None)
                 former = what
-            bar.update(task, completed=done, total=total or None, description=f"{what} {_amount(done, total, what)}")
+            bar.update(task, completed=done, total=total or None, description=f"{what} {amount(done, total, what)}")
 
         yield tell
 
@@ -40,7 +40,8 @@ def counting(tell: Progress, total: int, what: str) -> Callable[[], object]:
     return lambda: tell(next(numbers), total, what)
 
 
-def _amount(done: int, total: int, what: str) -> str:
+def amount(done: int, total: int, what: str) -> str:
+    """How far it is, in bytes where something is sent."""
     if what == "sending":
         return f"{done / 1e6:.1f}/{total / 1e6:.1f} MB"
     return f"{done}/{total}"

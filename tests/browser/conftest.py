@@ -17,6 +17,7 @@ collect_ignore_glob = [] if os.environ.get("CHROMIUM") else ["test_*.py"]
 
 DEFAULT = ROOT / "model_store" / "default"
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+PATIENCE_MS = 30_000
 # What a browser itself says of every answer that is no success.
 REFUSED = re.compile(r"Failed to load resource: ")
 
@@ -24,8 +25,9 @@ REFUSED = re.compile(r"Failed to load resource: ")
 @pytest.fixture(scope="session")
 def chromium() -> Iterator:
     """The browser; ours alone may run without its sandbox, which root cannot have."""
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - `make test` collects this file without it
+    from playwright.sync_api import expect, sync_playwright  # noqa: PLC0415 - `make test` collects this file without it
 
+    expect.set_options(timeout=PATIENCE_MS)
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=os.environ["CHROMIUM"], args=arguments)
@@ -43,7 +45,7 @@ def visit(chromium) -> Iterator[Callable]:
         context = chromium.new_context(**{"viewport": DESK, **options})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE_MS)
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("console", lambda line: said.append(line.text) if line.type == "error" else None)
         page.goto(f"{url}/#{view}" if view else url)

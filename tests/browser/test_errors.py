@@ -1,5 +1,6 @@
 """What goes wrong is said on the page, in the problem's words, aloud, with what to do."""
 
+import os
 import re
 import socket
 
@@ -55,7 +56,8 @@ def test_a_photo_that_changed_since_it_was_chosen(visit, site, folder, tmp_path)
     photo.write_bytes((folder / "p1.png").read_bytes())
     page = visit(url(site))
     page.locator("#pair input").nth(0).set_input_files(photo)
-    photo.write_bytes((folder / "p3.png").read_bytes() + b"longer")
+    photo.write_bytes((folder / "p3.png").read_bytes())
+    os.utime(photo, (1, 1))  # a browser looks at whole seconds
     page.locator("#pair input").nth(1).set_input_files(folder / "p2.png")
     problem = page.locator("#two-problem .problem")
     expect(problem).to_contain_text("The request broke off")
@@ -118,8 +120,8 @@ def test_a_key_is_asked_for_until_it_is_right(visit, start, folder) -> None:
     expect(page.locator("#model-line")).to_contain_text("Model placed")
     page.get_by_role("button", name="API key").click()
     page.get_by_role("button", name="Forget it").click()
-    assert page.evaluate("sessionStorage.length") == 0
     expect(page.locator("#key-button")).to_be_hidden()
+    assert page.evaluate("sessionStorage.length") == 0
 
 
 def test_a_busy_service_is_waited_for(visit, start, folder) -> None:
@@ -147,3 +149,16 @@ def test_something_in_between_answers(visit, site, folder) -> None:
     problem = page.locator("#two-problem .problem")
     expect(problem).to_contain_text("The answer is not the service’s")
     expect(problem).to_contain_text("status 502")
+
+
+def test_more_than_the_service_takes(visit, start, folder, tmp_path) -> None:
+    """The service answers while the body is still on its way; the page gets to see why."""
+    page = visit(url(start(JAGUAR_MAX_BODY_BYTES="100KiB")), "files")
+    (tmp_path / "pairs.csv").write_text("query_image,gallery_image\np1.png,p1.png\n")
+    (tmp_path / "large.zip").write_bytes(os.urandom(30_000_000))
+    page.locator("#csv-drop input").set_input_files(tmp_path / "pairs.csv")
+    page.locator("#images-drop input").first.set_input_files(tmp_path / "large.zip")
+    page.get_by_role("button", name="Score the table").click()
+    problem = page.locator("#files-problem .problem")
+    expect(problem).to_contain_text("The body is too large")
+    expect(problem).to_contain_text("JAGUAR_MAX_BODY_BYTES")

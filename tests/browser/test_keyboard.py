@@ -83,11 +83,11 @@ def test_tabs_are_moved_between_with_arrows(visit, site) -> None:
         expect(page.locator(f"#tab-{view}")).to_be_focused()
         expect(page.locator(f"#tab-{view}")).to_have_attribute("aria-selected", "true")
         expect(page.locator("[role=tab][tabindex='-1']")).to_have_count(2)
-        expect(page.locator(f"#{view}")).to_be_visible()
+        expect(page.locator(f"#view-{view}")).to_be_visible()
         expect(page.locator("[role=tabpanel]:visible")).to_have_count(1)
         assert page.evaluate("location.hash") == f"#{view}"
     page.reload()
-    expect(page.locator("#files")).to_be_visible()
+    expect(page.locator("#view-files")).to_be_visible()
 
 
 def test_a_folder_with_the_keys_alone(visit, site, folder) -> None:

@@ -1,6 +1,6 @@
 """The three views as they look, over drawn photos: pictures for the README where SCREENSHOTS is set, else for nobody.
 
-Each is at most 150 KB. The shipped bundle scores them; photos are drawn by training.coats, as `jaguar-train coats` does.
+Each is at most 150 KB. The shipped bundle scores what training.coats drew, as `jaguar-train coats` does.
 """
 
 import io

@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 import stat
+import subprocess
 import threading
 from itertools import permutations
 
@@ -14,7 +15,7 @@ from app.cli.answers import Compared
 from app.cli.local import LocalEngine
 from app.reid.embedder import load_model
 from tests.reid.placed import save_placed
-from tests.service.cli import ask, ask_bytes
+from tests.service.cli import ask, ask_bytes, command, environment
 
 
 @pytest.fixture
@@ -163,6 +164,10 @@ class TestTables:
         named = ask_bytes("submission", test_csv, "--images", folder, **env)
         assert ask_bytes("submission", test_csv, JAGUAR_IMAGE_ROOT=str(folder), **env) == named
 
+    def test_without_any_folder_of_photos(self, env, test_csv):
+        ended = ask("submission", test_csv, **env)
+        assert (ended.code, "or set JAGUAR_IMAGE_ROOT" in ended.err) == (2, True)
+
     def test_json_needs_a_file_for_the_csv(self, env, folder, test_csv, tmp_path):
         asked = ("submission", test_csv, "--images", folder, "--json")
         assert ask(*asked, **env).code == 2
@@ -291,13 +296,23 @@ class TestFiles:
         assert (ended.code, "no space left on device" in ended.err) == (2, True)
         assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
-    def test_a_photo_that_vanishes(self, env, two, monkeypatch):
-        """Found, and gone when it is read."""
+    @pytest.mark.parametrize("more", [(), ("--explain", "drawn.png")])
+    def test_a_photo_that_vanishes(self, two, tmp_path, monkeypatch, more):
+        """Found, and gone before it is read, or before it is even looked at."""
+        placed = save_placed(tmp_path / "store" / "placed")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("app.cli.compare.check_photo", lambda path: None)
+        two[1].unlink()
+        ended = ask("similarity", *two, *more, JAGUAR_MODEL=str(placed))
+        assert (ended.code, "4.jpg': the file cannot be read" in ended.err) == (2, True)
+        assert not (tmp_path / "drawn.png").exists()
 
-        def gone(self):
-            raise FileNotFoundError(2, "gone")
-
-        monkeypatch.setattr("app.reid.photos.PhotoFile.read", gone)
-        monkeypatch.setattr("app.cli.local._size", lambda path: 0)
-        ended = ask("similarity", *two, **env)
-        assert (ended.code, "the file cannot be read" in ended.err) == (2, True)
+    def test_whoever_reads_may_leave(self, env, two, tmp_path):
+        """Quietly, and not with code 0: not everything was written."""
+        process = subprocess.Popen(
+            command("embed", *two, "--json"), env=environment(**env), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        process.stderr.close()
+        assert process.wait(60) == 1

@@ -1,5 +1,6 @@
 """The command line as processes: exit codes, Ctrl-C, what a terminal sees and a pipe does not, and what is loaded."""
 
+import io
 import os
 import pty
 import re
@@ -12,6 +13,7 @@ from contextlib import suppress
 import pytest
 
 from app.cli.exits import ExitCode
+from app.cli.progress import amount, counting, progress
 from tests.service.cli import ask, command, environment, python
 
 
@@ -176,6 +178,36 @@ def test_a_terminal_sees_a_bar_and_a_pipe_does_not(env, table):
     assert "photos" in seen
     assert "6/6" in seen
     assert re.search(r"\d:\d\d:\d\d", seen)  # the time left
+
+
+class Terminal(io.StringIO):
+    """Standard error, as far as a bar asks it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_starts_anew_with_what_is_counted(monkeypatch):
+    """Bytes that were sent tell nothing of how long photos take."""
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "120")
+    with progress() as tell:
+        tell(500_000, 2_000_000, "sending")
+        tell(0, 0, "waiting")
+        embedded = counting(tell, 3, "photos")
+        for _ in range(3):
+            embedded()
+    text = screen.getvalue()
+    assert "photos 3/3" in text
+    assert "100%" in text
+    assert "\x1b[2K" in text  # it is gone afterwards
+
+
+def test_amounts_are_told_in_their_units():
+    assert amount(500_000, 2_000_000, "sending") == "0.5/2.0 MB"
+    assert amount(3, 7, "photos") == "3/7"
 
 
 def test_errors_are_red_on_a_terminal_alone(env, table):

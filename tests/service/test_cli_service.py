@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from app.cli.models import complete
 from app.reid.bundle import INT8_WEIGHTS, MANIFEST, ONNX_WEIGHTS, TORCH_WEIGHTS, Manifest, Quantization, file_entry
 from app.settings import Settings
 from tests.service.cli import ask, environment, python
@@ -174,6 +175,14 @@ def test_the_shell_completes_bundles(env, typed, offered):
     }
     ended = python("from app.cli import app; app(prog_name='jaguar-reid')", **environment(**env, **words))
     assert (ended.returncode, ended.stdout.strip()) == (0, offered), ended.stderr
+
+
+def test_bundles_in_a_store(env, monkeypatch):
+    assert complete("t") == []
+    monkeypatch.setenv("JAGUAR_MODEL_STORE", env["JAGUAR_MODEL_STORE"])
+    assert (complete("t"), complete("u")) == (["tiny"], [])
+    monkeypatch.setenv("JAGUAR_MODELL", "x")
+    assert complete("t") == []
 
 
 def test_the_shell_completes_nothing_where_settings_are_wrong(env):

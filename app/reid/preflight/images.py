@@ -22,7 +22,7 @@ def check_images(test: PairTable, folder: Path, *, seed: int = 0) -> list[Findin
     findings += _extra(found.values())
     headers = [(quote(name), read_header(_start(path))) for name, path in found.items()]
     findings += find_sizes(headers)
-    looks, unreadable = _look_into(_sample(list(found.items()), seed))
+    looks, unreadable = _look_into(_sample([(quote(name), path) for name, path in found.items()], seed))
     training, _ = _look_into(_sample(_training(folder), seed))
     return [*findings, *unreadable, *find_rounds(looks, [look for _, look in training])]
 
@@ -47,11 +47,11 @@ def _find(test: PairTable, folder: Path) -> tuple[dict[str, Path], list[Finding]
                 found[name] = photo.path
     findings = []
     if missing:
-        what = f"{counted(len(missing), 'photo')} of {len(test.names):,} that test.csv names are not in the folder"
+        what = f"not in the folder: {counted(len(missing), 'photo')} of the {len(test.names):,} that test.csv names"
         advice = f"Name the folder that holds them, or that holds {', '.join(FOLDERS)} with them in it."
         findings.append(Finding(Severity.ERROR, "images-missing", what, advice, places(missing, str)))
     if unclear:
-        what = f"{counted(len(unclear), 'name')} that two different files match"
+        what = f"two different files match: {counted(len(unclear), 'name')}"
         advice = "Keep one of the two: the folder seems to hold photos of two archives."
         findings.append(Finding(Severity.ERROR, "images-ambiguous", what, advice, places(unclear, str)))
     return found, findings
@@ -102,7 +102,7 @@ def _look_into(photos: list[tuple[str, Path]]) -> tuple[list[tuple[str, Look]], 
             broken.append(f"{name}: {(error.strerror or 'cannot be read').lower()}")
     if not broken:
         return looks, []
-    what = f"{counted(len(broken), 'photo')} of {len(photos)} looked into that cannot be read"
+    what = f"cannot be read: {counted(len(broken), 'photo')} of {len(photos)} that were looked into"
     advice = "Unpack the archive again."
     return looks, [Finding(Severity.ERROR, "images-unreadable", what, advice, places(broken, str))]
 

@@ -97,7 +97,7 @@ def _missing(missing: Index, asked: list[str]) -> Finding | None:
     return Finding(
         Severity.ERROR,
         "rows-missing",
-        f"{counted(len(missing), 'row')} of test.csv's {len(asked):,} are missing",
+        f"{counted(len(missing), 'row')} missing of test.csv's {len(asked):,}",
         "Write one row for every row of test.csv.",
         places(missing.tolist(), lambda number: f"{ROW_ID} {quote(asked[number])}"),
     )
@@ -109,7 +109,7 @@ def _extra(extra: Index, submission: Submission, asked: set[str]) -> Finding | N
     advice = "Drop them, or check whether this test.csv is the one of this submission."
     if _as_integer(submission.row_ids[extra[0]]) in asked:
         advice = f"Write {ROW_ID} as test.csv does: 0 and not 0.0; pandas does so where the column is of integers."
-    what = f"{counted(len(extra), 'row')} that test.csv does not have"
+    what = f"{counted(len(extra), 'row')} that test.csv has not"
     return Finding(Severity.ERROR, "rows-extra", what, advice, places(extra.tolist(), submission.at))
 
 
@@ -124,7 +124,7 @@ def _as_integer(text: str) -> str:
 def _repeated(repeated: Index, submission: Submission) -> Finding | None:
     if not len(repeated):
         return None
-    what = f"{counted(len(repeated), 'row')} with a {ROW_ID} that an earlier row has"
+    what = f"{counted(len(repeated), 'row')} with a {ROW_ID} of an earlier row"
     return Finding(
         Severity.ERROR, "rows-repeated", what, "Keep one row of each.", places(repeated.tolist(), submission.at)
     )
@@ -138,7 +138,7 @@ def _moved(match: Match, submission: Submission, asked: list[str]) -> Finding | 
     return Finding(
         Severity.ERROR,
         "rows-moved",
-        f"{counted(len(moved), 'row')} stand elsewhere than in test.csv",
+        f"{counted(len(moved), 'row')} not where test.csv has it",
         f"Write the rows in test.csv's order: sort them by {ROW_ID} as a number.",
         places(
             moved.tolist(), lambda place: f"{submission.at(match.rows[place])}; {quote(asked[expected[place]])} is due"

@@ -92,7 +92,7 @@ def find_sizes(headers: Sequence[tuple[str, Header | None]]) -> list[Finding]:
     findings = []
     strange = [name for name, header in headers if header is None or not header.is_rgba]
     if strange:
-        what = f"{counted(len(strange), 'photo')} of {len(headers):,} that is no PNG with alpha"
+        what = f"no PNG with alpha: {counted(len(strange), 'photo')} of {len(headers):,}"
         advice = "The competition's photos all are; a cut-out saved without alpha shows what it hid."
         findings.append(Finding(Severity.WARNING, "no-cut-out", what, advice, places(strange, str)))
     sides = [max(header.width, header.height) for _, header in headers if header is not None]

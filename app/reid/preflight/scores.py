@@ -52,11 +52,11 @@ def read_values(submission: Submission) -> tuple[Float64, list[Finding]]:
 
     findings = []
     if len(wrong):
-        what = f"{counted(len(wrong), 'score')} that is no finite number"
+        what = f"no finite number: {counted(len(wrong), 'score')}"
         advice = "Every pair needs a number: look for NaN in the embeddings, a norm of 0 or a comma for the point."
         findings.append(Finding(Severity.ERROR, "not-a-number", what, advice, places(wrong.tolist(), at)))
     if len(outside):
-        what = f"{counted(len(outside), 'score')} outside [0, 1]"
+        what = f"outside [0, 1]: {counted(len(outside), 'score')}"
         findings.append(
             Finding(Severity.ERROR, "out-of-range", what, _range_advice(values), places(outside.tolist(), at))
         )
@@ -97,7 +97,7 @@ def find_constant(scores: Scores) -> list[Finding]:
     flat = np.flatnonzero((low == high) & (np.bincount(query, minlength=len(low)) > 1))
     if not len(flat):
         return []
-    what = f"{counted(len(flat), 'query photo')} whose scores are all the same"
+    what = f"all scores the same: of {counted(len(flat), 'query photo')}"
     where = places(flat.tolist(), lambda photo: f"{quote(scores.test.names[photo])}: {low[photo]:.9g}")
     advice = "Look at these photos' embeddings: they may be empty or could not be read."
     return [Finding(Severity.ERROR, "constant-query", what, advice, where)]

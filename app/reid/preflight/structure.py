@@ -34,7 +34,7 @@ MIN_PHOTOS = 30
 MAX_PHOTOS = 400
 _SHUFFLES = 9
 _MIN_PRESENT = 0.8
-_FIT_STEPS = 8
+_NOTHING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -63,18 +63,21 @@ def measure(scores: Scores, *, seed: int = 0) -> Structure | None:
 
 
 def agreement(matrix: Float64) -> float:
-    """(n, n) symmetric scores, NaN for none and on the diagonal -> the statistic; 0 where it has no value."""
+    """The statistic, in [-1, 1]; 0 where the fit leaves nothing.
+
+    matrix: (n, n) symmetric scores, NaN on the diagonal and for the few pairs that have none.
+    """
     present = np.isfinite(matrix)
-    rest = np.where(present, matrix - matrix[present].mean(), 0.0)
-    counts = np.maximum(present.sum(axis=1), 1)
-    for _ in range(_FIT_STEPS):  # each leaves about 1/n of what was there, or the share of missing pairs
-        shift = rest.sum(axis=1) / counts
-        rest = np.where(present, rest - shift[:, None] - shift[None, :], 0.0)
+    values = np.where(present, matrix, 0.0)
+    # The normal equations of a(i) + a(j), which takes m in: regular as soon as three photos have all their pairs.
+    own = np.linalg.solve(np.diag(present.sum(axis=1)) + present, values.sum(axis=1))
+    rest = np.where(present, values - own[:, None] - own[None, :], 0.0)
     pairs = np.triu(present, 1)
     direct, by_others = rest[pairs], (rest @ rest)[pairs]
-    if np.ptp(direct) < 1e-12 or np.ptp(by_others) == 0:
+    if np.ptp(direct) <= _NOTHING * np.ptp(values[pairs]):
         return 0.0
-    return float(np.corrcoef(direct, by_others)[0, 1])
+    with np.errstate(invalid="ignore", divide="ignore"):  # where the others say the same of all pairs, they say nothing
+        return float(np.nan_to_num(np.corrcoef(direct, by_others)[0, 1]))
 
 
 def find_randomness(scores: Scores, in_file_order: Scores | None = None) -> tuple[Structure | None, list[Finding]]:
@@ -84,7 +87,7 @@ def find_randomness(scores: Scores, in_file_order: Scores | None = None) -> tupl
     """
     structure = measure(scores)
     if structure is None:
-        return None, []
+        return None, _cannot_tell(scores)
     limit = max(MIN_AGREEMENT, structure.by_chance)
     if structure.agreement >= limit:
         return structure, []
@@ -108,6 +111,15 @@ def find_randomness(scores: Scores, in_file_order: Scores | None = None) -> tupl
         )
     what = f"this looks random: the scores carry no structure {told}"
     return structure, [Finding(Severity.ERROR, "random", what, advice)]
+
+
+def _cannot_tell(scores: Scores) -> list[Finding]:
+    values = scores.values[scores.known]
+    if not len(values) or np.ptp(values) == 0:
+        return []  # which is told as what it is
+    what = "whether the scores look random cannot be told: too few photos, or pairs of them"
+    advice = f"It takes {MIN_PHOTOS} photos and {_MIN_PRESENT:.0%} of their pairs."
+    return [Finding(Severity.NOTE, "structure-unknown", what, advice)]
 
 
 def _matrix(scores: Scores, rng: np.random.Generator) -> Float64 | None:

@@ -12,7 +12,11 @@ const SHOWN = 8;
  */
 export function showProblem(region, error, { retry, about = "" } = {}) {
   const problem = asProblem(error);
-  const again = retry && el("button", { type: "button", text: "Try again", on: { click: () => (clear(region), retry()) } });
+  const again = retry && el("button", { type: "button", text: "Try again" });
+  again?.addEventListener("click", () => {
+    clear(region);
+    retry();
+  });
   const away = el("button", { type: "button", class: "quiet", text: "Close", on: { click: () => clear(region) } });
   region.replaceChildren(describe(problem, about, el("div", { class: "buttons" }, again, away)));
 }

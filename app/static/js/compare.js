@@ -51,7 +51,7 @@ function take(files, here) {
   else if (files.length === 2) files.forEach((file, index) => slots[index].set(file));
   else {
     announce("Two photos at a time. For more, open the view A folder.");
-    forgetVerdict(`${files.length} photos came at once; here it takes two. The view “A folder” compares as many as you like.`);
+    forgetVerdict(`${files.length} photos came at once; this view takes two.`, "“A folder” takes as many as you like.");
     return;
   }
   refresh();

@@ -1,4 +1,4 @@
-// The colours of a heat map, the same as in the service's own picture of it: blue takes away, grey is nothing, red adds.
+// The colours of a heat map, as in the service's own picture of it: blue takes away, grey is nothing, red adds.
 // Source: Moreland 2009, "Diverging Color Maps for Scientific Visualization", every second of its 33 sRGB values.
 
 const STEPS = [

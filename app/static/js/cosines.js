@@ -73,7 +73,8 @@ export function alikeTogether(values, n) {
     groups[a] = seamed(groups[a], groups[b], values, n);
     groups[b] = null;
     for (let group = 0; group < n; group++) {
-      if (groups[group] !== null && (group === a || nearest[group] === a || nearest[group] === b)) nearest[group] = nearestOf(group);
+      if (groups[group] === null) continue;
+      if (group === a || nearest[group] === a || nearest[group] === b) nearest[group] = nearestOf(group);
     }
   }
 }

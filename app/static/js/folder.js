@@ -28,7 +28,8 @@ let pair = null;
 
 /** Builds the view. */
 export function startFolder() {
-  const again = el("button", { type: "button", class: "quiet", text: "Start over", hidden: true, on: { click: startOver } });
+  const again = el("button", { type: "button", class: "quiet", text: "Start over", hidden: true });
+  again.addEventListener("click", startOver);
   zone = dropZone(byId("folder-drop"), {
     title: "Drop photos or a folder here",
     buttons: [
@@ -46,20 +47,24 @@ export function startFolder() {
   byId("folder-csv").addEventListener("click", saveCsv);
 }
 
-/** Adds photos to those that are there. A name that is there already is left out: the CSV knows photos by their names. */
+/** Adds photos to those that are there. A name that is there already is left out: the CSV tells photos by names. */
 function add({ files, leftOut }) {
-  const photos = files.filter(({ name, file }) => looksLikePhoto(name) || file.type.startsWith("image/") || files.length === 1);
+  // What else was chosen on purpose goes to the service, which says what is wrong with it.
+  const photos = files.filter(({ name, file }) => looksLikePhoto(name) || isImage(file) || files.length === 1);
   const fresh = photos.filter(({ name }) => !folder.photos.has(name));
   fresh.sort((a, b) => byName(a.name, b.name));
   for (const photo of fresh) folder.photos.set(photo.name, photo);
   const said = [many(folder.photos.size, "photo")];
   const others = leftOut + files.length - photos.length;
   if (others) said.push(`${many(others, "other file")} left out`);
-  if (fresh.length < photos.length) said.push(`${photos.length - fresh.length} left out whose names were there already`);
+  const known = photos.length - fresh.length;
+  if (known) said.push(`${known} left out whose names were there already`);
   zone.say(said.join(" · "));
   zone.again.hidden = false;
   work();
 }
+
+const isImage = (file) => file.type.startsWith("image/");
 
 function startOver() {
   progress.cancel();
@@ -145,15 +150,21 @@ function drawMatrix() {
   showMatrix(names, values, [low, high], order.value === "alike" ? alikeTogether(values, shown.length) : inNameOrder());
 }
 
-const inNameOrder = () => folder.shown.map((_, index) => index).sort((a, b) => byName(folder.shown[a].name, folder.shown[b].name));
+function inNameOrder() {
+  const { shown } = folder;
+  return shown.map((_, index) => index).sort((a, b) => byName(shown[a].name, shown[b].name));
+}
 
 function showPair(row, column) {
   pair = [row, column];
   const { shown, values } = folder;
   const value = row === column ? "with itself" : score(values[row * shown.length + column]);
-  const card = (index) => el("figure", {}, thumbnail(shown[index]), el("figcaption", { class: "name", title: shown[index].name, text: shown[index].name }));
-  byId("couple").replaceChildren(card(row), el("b", { class: "value", text: value }), card(column));
+  byId("couple").replaceChildren(card(shown[row]), el("b", { class: "value", text: value }), card(shown[column]));
   byId("pair-compare").disabled = row === column;
+}
+
+function card(photo) {
+  return el("figure", {}, thumbnail(photo), el("figcaption", { class: "name", title: photo.name, text: photo.name }));
 }
 
 function openPair(row, column) {

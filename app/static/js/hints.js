@@ -10,7 +10,8 @@ const HINTS = {
   "invalid-table": "Correct the lines that are named, and hand the CSV in again. Nothing was computed.",
   "too-many-rows": `Split the CSV. ${ASK}: JAGUAR_MAX_CSV_ROWS.`,
   "unknown-image":
-    "Add the photos that are named, or correct their names in the CSV. A folder’s photos are looked up by their path inside the folder that was chosen.",
+    "Add the photos that are named, or correct their names in the CSV." +
+    " A folder’s photos are looked up by their path inside the folder that was chosen.",
   "ambiguous-image": "Name the folder in the CSV as well, or remove one of the two files.",
   "unsafe-name": "Use names that stay inside their folder: no “..”, no leading slash, no links.",
   "duplicate-image": "Remove one of the two, or put them into folders of their own and name those in the CSV.",
@@ -22,6 +23,7 @@ const HINTS = {
   "too-many-parts": `Put the photos into one zip: it counts as one file. ${ASK}: JAGUAR_MAX_FILES.`,
   "busy": "Others are at work. Try again in a moment.",
   "timeout": "The machine is slow at the moment. Try again.",
+  "invalid-body": "The upload did not arrive whole. Try again; if it stays, a proxy in between cuts it short.",
   "body-timeout": "The upload stood still for too long. Check the connection and try again.",
   "shutting-down": "Try again once the service has started anew.",
   "not-ready": "Try again in a moment.",
@@ -33,7 +35,9 @@ const HINTS = {
   "internal-error": "Try again. If it comes back, tell whoever runs the service the request id: its log says more.",
   "stranger": "A proxy may be in the way. Try again, or tell whoever runs the service.",
   "broken-off": "Choose the files again, then try again.",
-  "no-answer": "Check that it is running (make serve) and that the network is up, then try again. The page need not be loaded again.",
+  "no-answer":
+    "Check that it is running (make serve) and that the network is up, then try again." +
+    " The page need not be loaded again.",
   "other-version": "Compare them again, so that all embeddings are of one version.",
   "page-error": "Load the page again. If it comes back, tell whoever runs the service what you did.",
 };

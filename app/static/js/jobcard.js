@@ -21,11 +21,13 @@ export class JobCard {
     this.status = el("p", { class: "status" });
     this.bar = el("progress", { max: "1", value: "0", "aria-label": `Progress of ${name}` });
     this.problem = el("div", { role: "alert" });
-    this.#download = el("button", { type: "button", class: "primary", text: "Download", hidden: true, "aria-label": `Download the ${KINDS[kind]} of ${name}` });
-    this.#button = el("button", { type: "button", text: "Cancel", "aria-label": `Cancel ${name}` });
+    this.#download = button("Download", `Download the ${KINDS[kind]} of ${name}`, "primary");
+    this.#download.hidden = true;
+    this.#button = button("Cancel", `Cancel ${name}`);
     const title = el("p", { class: "title" }, el("strong", { text: name }), ` ${KINDS[kind] ?? kind}`);
     const words = el("div", { class: "job-words" }, title, this.status);
-    this.element = el("li", { class: "card job" }, words, el("div", { class: "buttons" }, this.#download, this.#button), this.bar, this.problem);
+    const buttons = el("div", { class: "buttons" }, this.#download, this.#button);
+    this.element = el("li", { class: "card job" }, words, buttons, this.bar, this.problem);
     this.#button.addEventListener("click", () => this.remove());
     this.#download.addEventListener("click", () => this.#fetch());
   }
@@ -38,7 +40,8 @@ export class JobCard {
   /** How much was sent, from 0 to 1. */
   sent(share, size) {
     this.bar.value = share;
-    this.status.textContent = share < 1 ? `Sending ${Math.floor(share * 100)} % of ${size}` : "Looking through what was sent";
+    const percent = Math.floor(share * 100);
+    this.status.textContent = share < 1 ? `Sending ${percent} % of ${size}` : "Looking through what was sent";
   }
 
   /** The service is busy. */
@@ -88,7 +91,8 @@ export class JobCard {
     if (state.state === "done") this.#done(state);
     else if (state.state === "failed") this.#end("Failed", fromJson(state.problem));
     else if (state.state === "cancelled") this.#end("Cancelled");
-    else this.status.textContent = state.state === "queued" ? "Waiting for its turn" : `${counted(state)}${timeLeft(state)}`;
+    else if (state.state === "queued") this.status.textContent = "Waiting for its turn";
+    else this.status.textContent = `${counted(state)}${timeLeft(state)}`;
   }
 
   #done(state) {
@@ -117,6 +121,8 @@ export class JobCard {
     }
   }
 }
+
+const button = (text, label, look = "") => el("button", { type: "button", class: look, text, "aria-label": label });
 
 const counted = ({ done, total }) => (done < total ? `${count(done)} of ${many(total, "photo")}` : "Writing the CSV");
 

@@ -19,7 +19,8 @@ export async function showModel() {
 
 function describe(model) {
   const [height, width] = model.preprocess.size;
-  const parts = [`Model ${model.name}, version ${model.model_version}: ${model.backbone} on ${width} × ${height} pixels`];
+  const { name, model_version: version, backbone } = model;
+  const parts = [`Model ${name}, version ${version}: ${backbone} on ${width} × ${height} pixels`];
   const { id_map: quality, protocol } = model.metrics;
   if (typeof quality === "number") {
     const whose = protocol === "identity" ? "animals it had never seen" : "photos it had never seen";

@@ -22,7 +22,9 @@ export function takeDrops(element, take) {
 
 /** A file that is dropped beside all places for it would otherwise replace the page. */
 export function refuseStrayDrops() {
-  for (const kind of ["dragover", "drop"]) window.addEventListener(kind, (event) => hasFiles(event) && event.preventDefault());
+  for (const kind of ["dragover", "drop"]) {
+    window.addEventListener(kind, (event) => hasFiles(event) && event.preventDefault());
+  }
 }
 
 /** A file input opens at Space; as the button that it looks like, at Enter as well. */
@@ -36,7 +38,8 @@ export function openAtEnter(input) {
 
 /** A button that is a file input: the label is what one sees, the input what has the focus. */
 export function fileButton(text, { accept, multiple = false, folder = false, primary = false }, take) {
-  const input = el("input", { type: "file", class: "unseen", accept: folder ? null : accept, multiple, webkitdirectory: folder });
+  const kind = folder ? { webkitdirectory: true } : { accept, multiple };
+  const input = el("input", { type: "file", class: "unseen", ...kind });
   openAtEnter(input);
   input.addEventListener("change", () => {
     const chosen = filesFromInput(input);
@@ -52,7 +55,8 @@ export function fileButton(text, { accept, multiple = false, folder = false, pri
  */
 export function dropZone(place, { title, buttons, take, extra = null }) {
   const words = el("p", { class: "said", text: title });
-  const row = el("div", { class: "buttons" }, ...buttons.map(([text, options]) => fileButton(text, options, take)), extra);
+  const choices = buttons.map(([text, options]) => fileButton(text, options, take));
+  const row = el("div", { class: "buttons" }, ...choices, extra);
   const element = el("div", { class: "drop" }, words, row);
   takeDrops(element, take);
   place.replaceChildren(element);

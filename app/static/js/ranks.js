@@ -29,7 +29,8 @@ export function startRanks() {
 /** Takes photos to show matches among; `order` is that of the choice. `choosePhoto` then shows some. */
 export function showRanks(what, order) {
   show = what;
-  select.replaceChildren(...order.map((index) => el("option", { value: String(index), text: show.photos[index].name })));
+  const option = (index) => el("option", { value: String(index), text: show.photos[index].name });
+  select.replaceChildren(...order.map(option));
 }
 
 /** Lists the matches of this photo. */
@@ -49,13 +50,14 @@ function fill() {
 function row(query, other) {
   const { photos, valueOf, compare } = show;
   const value = valueOf(query, other);
+  const { name } = photos[other];
   const bar = el("i", { class: "level", "aria-hidden": "true" });
   bar.style.setProperty("--value", String(value));
   const button = el(
     "button",
-    { type: "button", class: "match", title: photos[other].name, "aria-label": `${photos[other].name}, ${score(value)}: compare in Two photos` },
+    { type: "button", class: "match", title: name, "aria-label": `${name}, ${score(value)}: compare in Two photos` },
     thumbnail(photos[other]),
-    el("span", { class: "name", text: photos[other].name }),
+    el("span", { class: "name", text: name }),
     el("span", { class: "value", text: score(value) }),
     bar,
   );

@@ -25,7 +25,8 @@ export class Slot {
       el("u", { text: "choose it" }),
     );
     this.name = el("span", { class: "name" });
-    this.remove = el("button", { type: "button", class: "quiet", text: "Remove", "aria-label": `Remove photo ${letter}`, hidden: true });
+    const whose = { "aria-label": `Remove photo ${letter}` };
+    this.remove = el("button", { type: "button", class: "quiet", text: "Remove", ...whose });
     this.frame = el("label", { class: "frame" }, this.input, this.invitation, this.photo, this.blind);
     this.element = el("figure", { class: "slot" }, this.frame, el("figcaption", {}, this.name, this.remove));
     this.#listen(take, cleared);

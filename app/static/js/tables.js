@@ -55,7 +55,8 @@ async function takeCsv(file) {
   zones.csv.say(`${file.name} · ${bytes(file.size)}`);
   byId("files-hint").textContent = "The whole table is checked before any photo is looked at.";
   const columns = await columnsOf(file).catch(() => []); // a folder, or a file that is gone: sending it will say so
-  if (csv === file && columns.includes("query_image")) form.elements.kind.value = columns.includes("row_id") ? "submission" : "batch";
+  if (csv !== file || !columns.includes("query_image")) return;
+  form.elements.kind.value = columns.includes("row_id") ? "submission" : "batch";
 }
 
 function takeImages({ files, leftOut }) {

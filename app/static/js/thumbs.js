@@ -8,7 +8,7 @@ const made = new WeakMap();
 const waiting = [];
 let busy = 0;
 
-/** An <img> of a photo {file, name}, which shows it as soon as it was made. Its name stands beside it, so it has none. */
+/** An <img> of a photo {file, name}, which shows it once it was made. The name stands beside it, so it has none. */
 export function thumbnail({ file }) {
   const image = el("img", { class: "thumb", alt: "", width: SIDE, height: SIDE });
   if (!made.has(file)) made.set(file, new Promise((resolve) => waiting.push([file, resolve])));

@@ -9,8 +9,10 @@ const words = byId("score-words");
 const fine = byId("score-fine");
 
 const UNCALIBRATED = [
-  "This is a score, not a probability: the model is not calibrated, so nobody has measured how often such a score means the same jaguar.",
-  "Use it to rank: the higher, the better the candidate. Compare it with pairs that you know, and look at both photos before you decide.",
+  "This is a score, not a probability: the model is not calibrated," +
+    " so nobody has measured how often such a score means the same jaguar.",
+  "Use it to rank: the higher, the better the candidate." +
+    " Compare it with pairs that you know, and look at both photos before you decide.",
 ];
 
 /** Shows an answer of /similarity, and how long it took. */
@@ -22,6 +24,10 @@ export function showVerdict(answer, serverTiming, seconds) {
   words.replaceChildren(...sentences(probability, verdict).map((text) => el("p", { text })));
   fine.textContent = [`model ${answer.model_version}`, ...timing(serverTiming, seconds)].join(" · ");
 }
+
+const LIKE_THOSE =
+  "The probability holds for photos like those that the model was calibrated with. Look at both before you decide.";
+const UNSURE = "The model is not calibrated: this is no probability.";
 
 const AT_REST = [
   "The score appears here as soon as there are two photos.",
@@ -40,15 +46,15 @@ export function forgetVerdict(...why) {
 
 /** What is said aloud of an answer. */
 export function spoken({ similarity, probability, verdict }) {
-  const sure = probability === null ? "The model is not calibrated: this is no probability." : sentences(probability, verdict)[0];
-  return `Similarity ${score(similarity)}. ${sure}`;
+  const [first] = probability === null ? [UNSURE] : sentences(probability, verdict);
+  return `Similarity ${score(similarity)}. ${first}`;
 }
 
 function sentences(probability, verdict) {
   if (probability === null) return UNCALIBRATED;
   const percent = new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 1 }).format(probability);
   const first = `Both photos show the same jaguar with a probability of ${percent}${verdict ? `: ${verdict}` : ""}.`;
-  return [first, "The probability holds for photos like those that the model was calibrated with. Look at both before you decide."];
+  return [first, LIKE_THOSE];
 }
 
 function setMeter(value, text) {
