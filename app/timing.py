@@ -4,7 +4,7 @@ Source of the header: W3C, "Server Timing", `Server-Timing: name;dur=millisecond
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from enum import StrEnum
 
@@ -35,6 +35,11 @@ class Timings:
     def add(self, phase: Phase, seconds: float) -> None:
         """More time in a phase."""
         self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
+
+    def add_all(self, spent: Mapping[Phase, float]) -> None:
+        """More time in several phases, in seconds."""
+        for phase, seconds in spent.items():
+            self.add(phase, seconds)
 
     def elapsed(self) -> float:
         """Seconds since the request began."""

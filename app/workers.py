@@ -189,8 +189,7 @@ class Workers:
             outcome = await self._in_thread(item, partial(self._work.run, item), urgent)
             if (timings := timing.current.get()) is not None:
                 timings.add(Phase.QUEUE, (item.began or asked) - asked)
-                for phase, seconds in item.spent.items():
-                    timings.add(phase, seconds)
+                timings.add_all(item.spent)
             if isinstance(outcome, np.ndarray):
                 return outcome
             shared = asyncio.wrap_future(outcome)
@@ -201,6 +200,8 @@ class Workers:
                 raise
             except Exception:
                 item = Item(item.name, item.photo, item.model)
+        if (timings := timing.current.get()) is not None:
+            timings.add_all(item.spent)
         return item.known
 
     async def _in_thread(self, item: Turn, work: Callable[[], T], urgent: bool) -> T:

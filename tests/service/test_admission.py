@@ -22,7 +22,7 @@ from app.admission import (
     Door,
     part_memory,
 )
-from app.errors import BodyTimeoutError
+from app.errors import BodyTimeoutError, IncompleteBodyError
 from app.main import create_app
 from app.reid.embedder import Embedder, load_model
 from app.settings import Settings
@@ -353,6 +353,44 @@ def test_a_body_that_stands_still_is_an_error_and_one_that_comes_slowly_is_not()
     assert caught == ["Nothing of the body came for 0.2 s."]
 
 
+@pytest.mark.parametrize(
+    ("content_type", "body", "whole"),
+    [
+        ("multipart/form-data; boundary=b", b"--b\r\n\r\nx\r\n--b--\r\n", True),
+        ('multipart/form-data; boundary="b"', b"--b\r\n\r\nx\r\n--b--", True),
+        ("multipart/form-data; boundary=b", b"--b\r\n\r\nx\r\n--b--\r\nsome words behind it", True),
+        ("multipart/form-data; boundary=b", b"--b\r\n\r\nx\r\n--b\r\n", False),
+        ("multipart/form-data; boundary=b", b"--b\r\n\r\nx\r\n--b-", False),
+        ("multipart/form-data; boundary=b", b"", False),
+        ("multipart/form-data", b"anything", True),  # which others refuse
+        ("application/json", b"{", True),
+        ("", b"", True),
+    ],
+)
+@pytest.mark.parametrize("pieces", [1, 2, 100])
+def test_a_form_without_its_end_is_an_error(content_type, body, whole, pieces):
+    """However it comes: the last boundary may come in pieces as well."""
+    caught = []
+
+    async def app(scope, receive, send):
+        try:
+            await Request(scope, receive).body()
+        except IncompleteBodyError as error:
+            caught.append(str(error))
+        await ok(scope, receive, send)
+
+    async def scenario():
+        wire = Wire()
+        step = max(1, -(-len(body) // pieces))
+        for start in range(0, len(body), step):
+            wire.body(body[start : start + step], more=True)
+        wire.body()
+        await admission(app)(scope(content_type=content_type), wire.receive, wire.send)
+
+    run(scenario)
+    assert caught == ([] if whole else ["The form ends before its last boundary; it was cut short."])
+
+
 def test_time_that_the_work_takes_is_none_of_the_body():
     async def scenario():
         wire = Wire()
@@ -508,6 +546,16 @@ def test_a_body_that_stands_still_is_answered_408(tiny_bundle, tmp_path):
     assert json.loads(wire.answer)["type"] == "urn:jaguar-reid:problem:body-timeout"
     assert wire.headers["connection"] == "close"
     assert "admission;dur=" in wire.headers["server-timing"]
+
+
+def test_a_form_cut_short_is_refused(service, photo, assert_problem):
+    """By a proxy, say, that gave up: Starlette would take it, without its last part."""
+    body = FORM_START + photo(1)
+    client = service()
+    headers = {"content-type": FORM["content_type"]}
+    response = client.post("/embed", content=body, headers=headers)
+    assert "cut short" in assert_problem(response, 400, "invalid-body")["detail"]
+    assert client.post("/embed", content=body + b"\r\n--b--\r\n", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize("body_is_whole", [False, True])

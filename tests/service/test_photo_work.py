@@ -193,6 +193,40 @@ def test_an_embedding_that_is_not_finite_fails_the_network_and_is_not_kept(work,
     assert cache.get(hashlib.sha256(photo(1)).digest(), model.version) is None
 
 
+def test_what_was_prepared_is_not_read_again(work, model, photo, counts, network, tiny_embedding):
+    reads = []
+    item = Item("a", Upload(photo(1), then=lambda: reads.append(1)), model)
+    work.prepare(item)
+    assert (counts, network.runs, item.known) == (["decoded"], 0, None)
+    assert item.pixels.shape == (32, 48, 3)
+    decode_s = item.spent[Phase.DECODE]
+    np.testing.assert_allclose(work.run(item), tiny_embedding(photo(1)), atol=1e-6)
+    assert (counts, reads) == (["decoded", "embedded"], [1])
+    assert item.spent[Phase.DECODE] == decode_s
+    assert item.pixels is None  # its memory is another's
+
+
+def test_what_is_known_is_not_decoded_to_prepare_it(work, model, photo, counts, network):
+    row = work.run(Item("a", Upload(photo(1)), model))
+    item = Item("b", Upload(photo(1)), model)
+    work.prepare(item)
+    np.testing.assert_array_equal(item.known, row)
+    assert (item.pixels, counts, network.runs) == (None, ["decoded", "embedded"], 1)
+
+
+def test_without_a_cache_everything_is_prepared(model, photo, tiny_embedding):
+    work = PhotoWork()
+    item = Item("a", Upload(photo(1)), model)
+    work.prepare(item)
+    np.testing.assert_allclose(work.run(item), tiny_embedding(photo(1)), atol=1e-6)
+
+
+def test_a_photo_that_cannot_be_read_cannot_be_prepared(work, model, tmp_path):
+    for photo, words in ((Upload(b""), "a: the file is empty"), (PhotoFile(tmp_path / "x"), "a: the file cannot")):
+        with pytest.raises(ImageError, match=words):
+            work.prepare(Item("a", photo, model))
+
+
 def test_a_probe_is_a_forward_pass_of_the_right_size_and_no_photo(work, model, network, counts, monkeypatch):
     shapes = []
     inner = network.run

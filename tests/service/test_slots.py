@@ -175,8 +175,7 @@ def test_threads_stand_back_for_the_one_that_answers():
         return own(), there
 
     here, there = asyncio.run(scenario())
-    assert there == 5
-    assert here != 5
+    assert there == min(19, here + 5)
 
 
 def test_no_niceness_where_the_system_has_none(monkeypatch):

@@ -35,6 +35,8 @@ def test_time_in_a_phase_adds_up():
     for seconds in (0.5, 0.25):
         timings.add(Phase.DECODE, seconds)
     assert timings.seconds == {Phase.DECODE: 0.75}
+    timings.add_all({Phase.DECODE: 1.25, Phase.FORWARD: 3})
+    assert timings.seconds == {Phase.DECODE: 2, Phase.FORWARD: 3}
 
 
 def test_the_header_is_in_milliseconds_and_in_the_order_of_the_phases(monkeypatch):

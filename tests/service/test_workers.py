@@ -174,6 +174,115 @@ def test_nothing_to_embed(model, run):
     assert run(lambda: Workers(model).embed([], model)).shape == (0, 512)
 
 
+def test_with_decoding_first_no_photo_goes_through_the_network_before_all_were_read(
+    model, network, gate, photo, tiny_embedding, run
+):
+    gate.gate.set()
+    gated, seeds = with_runtime(model, network), [number % 5 for number in range(60)]
+
+    async def scenario():
+        workers = Workers(model)
+        read = []
+        photos = named(*(Bytes(photo(seed), read) for seed in seeds))
+        with pytest.raises(ImageError, match="'bad'"):
+            await workers.embed([*photos, ("'bad'", Bytes(b"")), *photos], gated, decode_first=True)
+        assert network.runs == 0
+        assert len(read) <= len(photos) + 2 * CORES
+        read.clear()
+        rows = await workers.embed(photos, gated, decode_first=True)
+        assert (len(read), network.runs) == (60, 60)
+        assert workers._decoded_bytes == 0
+        workers.close()
+        return rows
+
+    np.testing.assert_allclose(run(scenario), [tiny_embedding(photo(seed)) for seed in seeds], atol=1e-6)
+
+
+def test_decoding_first_keeps_no_more_pictures_than_fit(model, photo, tiny_embedding, monkeypatch, run):
+    """Two requests share room for 20 pictures of 32 x 48 pixels; each has some in any case."""
+    monkeypatch.setattr("app.workers._DECODED_BYTES", 20 * 32 * 48 * 4)
+    seeds = [number % 5 for number in range(60)]
+    most, waiting = [], set()
+
+    class Noting(PhotoWork):
+        def prepare(self, item):
+            super().prepare(item)
+            waiting.add(item)
+            most.append(len(waiting))
+
+        def run(self, item):
+            waiting.discard(item)
+            return super().run(item)
+
+    async def scenario():
+        workers = Workers(model, Noting())
+        photos = named(*(Bytes(photo(seed)) for seed in seeds))
+        rows = await asyncio.gather(*(workers.embed(photos, model, decode_first=True) for _ in range(3)))
+        assert workers._decoded_bytes == 0
+        workers.close()
+        return rows
+
+    expected = [tiny_embedding(photo(seed)) for seed in seeds]
+    for rows in run(scenario):
+        np.testing.assert_allclose(rows, expected, atol=1e-6)
+    assert 20 <= max(most) <= 20 + 2 * 2 * CORES
+
+
+@pytest.mark.parametrize("during", ["decode", "forward"])
+def test_decoding_first_gives_its_room_back_when_it_is_cancelled(model, network, gate, photo, during, run):
+    if during == "decode":
+        network.gate = lambda: None
+        gated = replace(model, embedder=gated_embedder(model.embedder.spec, network, gate))
+    else:
+        gated = with_runtime(model, network)
+
+    async def scenario():
+        workers = Workers(model)
+        photos = named(*(Bytes(photo(1)) for _ in range(30)))
+        task = asyncio.create_task(workers.embed(photos, gated, decode_first=True))
+        await gate.entered(CORES)
+        assert workers._decoded_bytes == 30 * 32 * 48 * 4
+        task.cancel()
+        assert await ended(task)
+        await asyncio.sleep(0.01)
+        gate.gate.set()
+        await until(lambda: not workers.busy)
+        workers.close()
+        return workers._decoded_bytes, gate.came
+
+    assert run(scenario) == (0, CORES)
+    assert network.runs == (0 if during == "decode" else CORES)
+
+
+def test_decoding_first_finds_what_is_known_and_shares_what_is_under_way(
+    model, network, gate, cache, photo, tiny_embedding, run
+):
+    gated = with_runtime(model, network)
+
+    async def scenario():
+        workers, timings = Workers(model, PhotoWork(cache)), Timings()
+        await workers.embed(named(Bytes(photo(0))), model)
+        timing.current.set(timings)
+        photos = named(*(Bytes(photo(seed)) for seed in (0, 1, 1)))
+        table = asyncio.create_task(workers.embed(photos, gated, decode_first=True))
+        await gate.entered()
+        other = asyncio.create_task(workers.embed(named(Bytes(photo(1))), gated))
+        await asyncio.sleep(0.02)
+        gate.gate.set()
+        rows = await asyncio.gather(table, other)
+        known = Timings()
+        timing.current.set(known)
+        await workers.embed(named(Bytes(photo(0))), model, decode_first=True)
+        workers.close()
+        return rows, known.seconds
+
+    (table, other), known = run(scenario)
+    np.testing.assert_allclose(table, [tiny_embedding(photo(seed)) for seed in (0, 1, 1)], atol=1e-6)
+    np.testing.assert_array_equal(other[0], table[1])
+    assert network.runs == 1
+    assert list(known) == [Phase.UPLOAD, Phase.QUEUE, Phase.DECODE]  # reading and hashing it
+
+
 def test_no_more_photos_are_read_than_there_are_threads(model, network, gate, photo, run):
     read = []
 
