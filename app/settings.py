@@ -176,7 +176,7 @@ def load_settings() -> Settings:
     problems = unknown_names(os.environ)
     wanted = os.environ.get("TMPDIR")
     # Decided now, for good: on a disk that is full later, Python would go on in another folder without a word.
-    if wanted and Path(tempfile.gettempdir()) != Path(wanted).absolute():
+    if wanted and Path(tempfile.gettempdir()).resolve() != Path(wanted).resolve():
         problems.append(f"TMPDIR: {quote(wanted)} is no folder that can be written, or its disk is full")
     try:
         settings = Settings()
