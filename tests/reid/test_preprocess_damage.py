@@ -325,3 +325,12 @@ def test_pillows_remarks_on_metadata_are_not_collected(tmp_path: Path, draw: Dra
         [sys.executable, "-c", COSTLY + kept, tmp_path / "0"], capture_output=True, text=True, check=True
     )
     assert (done.stdout, done.stderr) == ("(50, 40)\nTrue\n", "")
+
+
+def test_a_jpeg_of_very_many_scans_is_refused(draw: Draw, encode: Encode) -> None:
+    """Each scan costs a pass over all pixels; 501 more headers of one than a picture needs are enough to see it."""
+    data = encode(draw(1, (50, 40)), "JPEG")
+    start = data.index(b"\xff\xda")
+    scan = data[start : start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")]
+    with pytest.raises(ImageError, match="more than 500 scans"):
+        decode_image(data[:start] + scan * 501 + data[start:], SPEC, name="cub")
