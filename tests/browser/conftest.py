@@ -46,6 +46,8 @@ def visit(chromium) -> Iterator[Callable]:
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
+        # While somebody listens, choosers are kept from opening; `expect_file_chooser` alone may begin too late.
+        page.on("filechooser", lambda _: None)
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("console", lambda line: said.append(line.text) if line.type == "error" else None)
         page.goto(f"{url}/#{view}" if view else url)
