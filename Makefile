@@ -5,7 +5,7 @@ HOST ?= 127.0.0.1
 CHROMIUM ?= chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check train default-model reliability soak bench-train bench-metric bench-serve bench-service bench-submission test-browser fuzz audit docker-test clean
+.PHONY: help serve test check guide train default-model reliability soak bench-train bench-losses bench-metric bench-serve bench-service bench-submission test-browser fuzz audit docker-test clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -42,18 +42,21 @@ test: .venv-dev/ready .venv-service/ready ## All tests, then the engine's and th
 	.venv-dev/bin/coverage report --include='app/reid/*' --omit='app/reid/network.py,app/reid/torch_runtime.py' --fail-under=100
 	.venv-service/bin/python -m pytest tests/reid tests/service --ignore=tests/reid/torch -p no:cacheprovider
 
+guide: .venv/ready .venv-dev/ready ## The README's commands in a scratch copy, those that train and serve as well, on few drawn photos
+	GUIDE=full .venv-dev/bin/python -m pytest -q tests/guide
+
 train: .venv-dev/ready ## Train on DATA into BUNDLE with CONFIG, for example DATA=data BUNDLE=model_store/mine
 	.venv-dev/bin/jaguar-train fit $(or $(CONFIG),training/configs/convnext_atto.toml) --data $(or $(DATA),data) --out $(or $(BUNDLE),model_store/mine) $(ARGS)
 
-default-model: .venv-dev/ready ## Draw coats and train the bundle that ships, model_store/default
-	rm -rf runs/default-coats runs/default
-	.venv-dev/bin/jaguar-train coats --out runs/default-coats --identities 120 --photos 40 --test 2 --seed 1
-	.venv-dev/bin/jaguar-train fit training/configs/default.toml --data runs/default-coats --out model_store/default --run runs/default $(ARGS)
+default-model: .venv-dev/ready ## Fetch pictures and teacher, and distil the bundle that ships, model_store/default
+	.venv-dev/bin/jaguar-train sources --out runs/sources
+	.venv-dev/bin/jaguar-train distill training/configs/distill.toml --pictures runs/sources/pictures \
+	    --teacher runs/sources/teacher.pth --out model_store/default --run runs/default $(ARGS)
 
-reliability: .venv-dev/ready ## The 15 cases at full length; caches, jobs and fits killed with -9 (KILLS=20 fits)
-	RELIABILITY=full .venv-dev/bin/python -m pytest -q tests/reliability/test_case_*.py
-	.venv-dev/bin/python tests/reliability/kill_cache.py
-	.venv-dev/bin/python -m tests.reliability.kill_jobs
+reliability: .venv-dev/ready ## The 15 cases at full length; services, caches, jobs and fits killed with -9 (KILLS=50 and 20 fits)
+	RELIABILITY=full KILLS=$(KILLS) .venv-dev/bin/python -m pytest -q -p tests.noskip tests/reliability/test_case_*.py
+	.venv-dev/bin/python tests/reliability/kill_cache.py --kills $(or $(KILLS),50)
+	.venv-dev/bin/python -m tests.reliability.kill_jobs --kills $(or $(KILLS),50)
 	.venv-dev/bin/python tests/reliability/kill_fit.py --kills $(or $(KILLS),20)
 
 soak: .venv-dev/ready ## Mixed traffic, right and wrong, for MINUTES=10: nothing unexpected, memory flat
@@ -61,6 +64,9 @@ soak: .venv-dev/ready ## Mixed traffic, right and wrong, for MINUTES=10: nothing
 
 bench-train: .venv-dev/ready ## Images/s of fit over a bare training loop (DATA=../shared/data/nyala)
 	.venv-dev/bin/python tests/bench/train.py $(if $(DATA),--data $(DATA))
+
+bench-losses: .venv-dev/ready ## The loss table, some hours; goes on where it was stopped (ARGS='--seeds 3 --steps 300')
+	.venv-dev/bin/python tests/bench/losses.py $(ARGS)
 
 bench-metric: .venv-dev/ready ## The metric over pytorch-metric-learning's calculator
 	.venv-dev/bin/python tests/bench/metric.py
@@ -81,7 +87,7 @@ test-browser: .venv-dev/ready ## The page in headless Chromium, with axe (CHROMI
 	    "or CHROMIUM=/path/to/it" >&2; exit 1; }
 	.venv-dev/bin/python -c 'import axe_playwright_python' 2>/dev/null \
 	    || .venv-dev/bin/python -m pip install --quiet --editable '.[browser]'
-	CHROMIUM=$$(command -v $(CHROMIUM)) .venv-dev/bin/python -m pytest -q tests/browser
+	CHROMIUM=$$(command -v $(CHROMIUM)) .venv-dev/bin/python -m pytest -q -p tests.noskip tests/browser
 
 fuzz: .venv-dev/ready ## Any bytes at decode_image for SECONDS=60; what breaks it stays in runs/fuzz
 	.venv-dev/bin/python -c 'import atheris' 2>/dev/null || .venv-dev/bin/python -m pip install --quiet --editable '.[fuzz]' || true

@@ -33,7 +33,6 @@ SECURITY_SCHEMES = {
 RELOAD_PATH = "/model/reload"
 PAGE_PATH, STATIC_PREFIX = "/", "/static/"
 HEALTH_PATHS = frozenset({"/health/live", "/health/ready"})
-OPEN_PATHS = HEALTH_PATHS | {PAGE_PATH}
 # Clients that are counted at the same time. Of more, those that were quiet longest start anew.
 MAX_CLIENTS = 65_536
 
@@ -143,8 +142,7 @@ class ApiKeys:
         path: str = scope["path"]
         if path == RELOAD_PATH and scope.get("method") == "POST":
             return self._reload_refusal(scope)
-        is_open = path in OPEN_PATHS or path.startswith(STATIC_PREFIX)
-        if is_open or not self._keyring.is_asked_for or self._keyring.caller(scope):
+        if _is_open(path) or not self._keyring.is_asked_for or self._keyring.caller(scope):
             return None
         return UnauthorizedError("A key that is known is needed: Authorization: Bearer KEY, or X-API-Key: KEY.")
 
@@ -162,11 +160,10 @@ class RateLimit:
 
     A client is a known key; without one, an IPv4 address or an IPv6 /64. Behind a proxy that is the proxy's unless
     uvicorn trusts it (`proxy_headers` with `forwarded_allow_ips`) and sets `scope["client"]` from X-Forwarded-For.
-    Probes are not counted. Each process counts for itself, from zero when it starts. Across two stretches a client can
-    get twice the number through; the memory is one number a client, which a moving window's is not.
+    Probes are not counted, nor is the page, some 45 files a visit. Each process counts for itself, from zero when it
+    starts. Across two stretches a client can get twice the number through; the memory is one number a client.
 
-    `limits` reads the text, but does not count: its memory storage (5.8) has no bound, and its moving window keeps a
-    client for good.
+    `limits` reads the text only: its memory storage (5.8) has no bound, its moving window keeps a client for good.
     """
 
     def __init__(
@@ -188,7 +185,7 @@ class RateLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on, or answers 429 and when to come again."""
-        is_counted = scope["type"] != "lifespan" and scope["path"] not in HEALTH_PATHS
+        is_counted = scope["type"] != "lifespan" and not _is_open(scope["path"])
         wait_s = self._wait_s(self._client(scope)) if is_counted else 0
         if not wait_s:
             await self._app(scope, receive, send)
@@ -265,8 +262,7 @@ class SecurityHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        is_page = scope["path"] == PAGE_PATH or scope["path"].startswith(STATIC_PREFIX)
-        policy = _PAGE_POLICY if is_page else _ANSWER_POLICY
+        policy = _PAGE_POLICY if _is_page(scope["path"]) else _ANSWER_POLICY
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -277,6 +273,15 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+def _is_page(path: str) -> bool:
+    return path == PAGE_PATH or path.startswith(STATIC_PREFIX)
+
+
+def _is_open(path: str) -> bool:
+    """Anybody may ask for this, as often as they like: the probes, the page and its files."""
+    return path in HEALTH_PATHS or _is_page(path)
 
 
 def _digest(key: bytes) -> bytes:

@@ -12,31 +12,14 @@ import uvicorn
 from app.admission import Door
 from app.errors import BundleRefusedError, DrainingError
 from app.jobs import Jobs
-from app.reid.embedder import LoadedModel, load_model
+from app.reid.embedder import LoadedModel
 from app.reid.errors import BundleError
 from app.settings import Settings
-from app.workers import Workers
+from app.workers import Workers, load_served
 
 STUCK_STATUS = 70  # EX_SOFTWARE of sysexits.h: for whatever starts the service again
 
 logger = logging.getLogger(__name__)
-
-
-def load_served(settings: Settings) -> LoadedModel:
-    """The bundle that the settings name, verified, and warm: it has answered its probe.
-
-    A forward pass takes one thread, because photos are embedded by as many threads as there are cores.
-
-    Raises:
-        BundleError: it cannot be served.
-    """
-    return load_model(
-        settings.bundle_folder,
-        runtime=settings.runtime,
-        precision=settings.precision,
-        threads=1,
-        max_pixels=settings.max_pixels,
-    )
 
 
 class Lifecycle:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from app.reid.calibration import Calibration, Verdict
 from app.reid.embedder import Precision, RuntimeName
 from app.reid.spec import PreprocessSpec
 
@@ -30,10 +31,15 @@ class Similarity(Answer):
     probability: float | None = Field(
         ge=0,
         le=1,
-        description="That both show the same jaguar; null while the bundle is uncalibrated.",
-        examples=[None],
+        description="That both show the same jaguar, with the prior that `GET /model` states; null while the bundle is"
+        " uncalibrated.",
+        examples=[0.913],
     )
-    verdict: str | None = Field(description="In a word; null while the bundle is uncalibrated.", examples=[None])
+    verdict: Verdict | None = Field(
+        description="`same`: at most 1 % of different pairs score as high. `different`: at most 5 % of same pairs score"
+        " as low. null while the bundle is uncalibrated.",
+        examples=["uncertain"],
+    )
 
 
 class ImageEmbedding(BaseModel):
@@ -61,9 +67,20 @@ class ModelInfo(Answer):
     pooling: str = Field(examples=["avg"])
     preprocess: PreprocessSpec = Field(examples=[PreprocessSpec().model_dump(mode="json")])
     metrics: dict[str, Any] = Field(description="As measured when it was trained.", examples=[{"id_map": 0.61}])
-    calibrated: bool = Field(description="Whether answers hold a probability and a verdict.", examples=[False])
+    calibrated: bool = Field(
+        description="Whether answers hold a probability and a verdict; in int8 they do not.", examples=[True]
+    )
     runtime: RuntimeName = Field(examples=["onnx"])
     precision: Precision = Field(examples=["float32"])
+    calibration: Calibration | None = Field(
+        description="What they rest on, as the manifest has it; null while they are not known.", examples=[None]
+    )
+    prior: float | None = Field(
+        gt=0,
+        lt=1,
+        description="The share of same pairs that probabilities assume (JAGUAR_PRIOR); null while they are not known.",
+        examples=[0.5],
+    )
 
 
 class Health(Answer):
@@ -78,7 +95,9 @@ class JobStatus(BaseModel):
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     id: str = Field(description="Whoever knows it may read and delete the job.", examples=["f4Qk0vX3T5mJ8dYw2sLz1A"])
-    kind: Literal["submission", "batch"] = Field(description="What was asked for.", examples=["submission"])
+    kind: Literal["submission", "postprocessed-submission", "batch"] = Field(
+        description="What was asked for.", examples=["submission"]
+    )
     state: Literal["queued", "running", "done", "failed", "cancelled"] = Field(
         description="The last three are final; `cancelled` is seen by whoever watches a job that is deleted.",
         examples=["running"],
@@ -91,6 +110,10 @@ class JobStatus(BaseModel):
     model_version: str | None = Field(
         description="Of the embeddings; null before the first. A job in which it changes starts over.",
         examples=[_VERSION],
+    )
+    postprocess: str | None = Field(
+        description="What is done to the scores; null before it is known, and where it was not asked for.",
+        examples=[None],
     )
     problem: Annotated[dict[str, Any], WithJsonSchema({"$ref": "#/components/schemas/Problem"})] | None = Field(
         description="Why it failed: the answer that the request would have got.", examples=[None]
@@ -137,6 +160,8 @@ class SimilarityExplanation(Answer):
 
     cosine: float = Field(ge=-1, le=1, description="Of the two embeddings, in float64.", examples=[0.35])
     similarity: float = Field(ge=0, le=1, description="(cosine + 1) / 2", examples=[0.675])
+    probability: float | None = Field(ge=0, le=1, description="As `POST /similarity` has it.", examples=[0.913])
+    verdict: Verdict | None = Field(description="As `POST /similarity` has it.", examples=["uncertain"])
     grid_shape: tuple[int, int] = Field(description="Rows and columns of places, of either photo.", examples=[[1, 2]])
     query: ExplainedPhoto = Field(examples=[_PHOTO])
     gallery: ExplainedPhoto = Field(examples=[_PHOTO])

@@ -16,6 +16,7 @@ import limits
 from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.reid.calibration import Prior
 from app.reid.embedder import Precision, RuntimeName
 from app.reid.errors import ConfigError, quote
 from app.reid.preprocess import DEFAULT_MAX_PIXELS
@@ -45,35 +46,41 @@ _CLUSTER_URL = re.compile(r"JAGUAR(_\w+)?_PORT")
 
 
 class Settings(BaseSettings):
-    """All settings, frozen.
+    """All settings, frozen. What stands here for each is its line in the README's table, and a test compares.
 
-    model: a bundle's name in `model_store`, or a path where it holds a slash.
-    image_root: where photos are looked up that a CSV names and no upload brought; none by default.
-    max_csv_rows, max_csv_bytes: of one CSV.
-    max_image_bytes: of one photo, be it a part, a zip's member or a file below `image_root`.
+    model: a bundle's name in the store, or a path where it holds a slash.
+    model_store: folder of bundles.
+    image_root: folder where photos are looked up that a CSV names and no upload brought.
+    runtime: `onnx`, or `torch` where the `train` extra is installed.
+    precision: `float32`, or `int8` where the bundle has such a file.
+    prior: share of pairs of the same animal among those asked about, in (0, 1); the calibration's own where unset.
+    max_csv_rows: rows of one CSV.
+    max_csv_bytes: of one CSV.
+    max_image_bytes: of one photo, be it a part, a zip's member or a file below the image root.
     max_pixels: of one photo, before decoding.
     max_files: photos and zips in one request, counted as parts.
     max_body_bytes: of a request to `/submission` or `/similarity/batch`.
-    max_images_body_bytes: of a request to `/similarity` or `/embed`.
+    max_images_body_bytes: of a request to `/similarity`, `/similarity/explain` or `/embed`.
     max_unzipped_bytes: of all zips of a request together, unzipped.
     max_unzip_ratio: unzipped over zipped bytes of one member, looked at above 1 MiB.
     max_zip_members: of all zips of a request together.
     max_inflight: requests that infer at the same time; the next one is answered 503.
     state: folder for what outlives a request: the cache and the jobs.
-    cache: file of known embeddings, `cache.sqlite` in `state` by default; `off` turns it off.
-    max_cache_bytes, max_cache_memory_bytes: of that file, and of what is kept in memory in front of it.
-    jobs: folder of long work and its results, `jobs` in `state` by default.
-    max_jobs: that wait or run; the next one is answered 503.
+    cache: file of known embeddings, `cache.sqlite` in the state folder where unset; `off` turns it off.
+    max_cache_bytes: of that file, where 1 GiB holds some 400,000 photos.
+    max_cache_memory_bytes: of what is kept in memory in front of it.
+    jobs: folder of long work and its results, `jobs` in the state folder where unset.
+    max_jobs: jobs that wait or run; the next one is answered 503.
     max_jobs_bytes: of all jobs together; the oldest results go first.
     jobs_keep_s: how long a finished job is kept, in seconds.
-    api_keys: whoever calls must send one of them; none asked for by default. Comma-separated.
-    admin_key: asked for by `POST /model/reload`, which is refused without one. Comma-separated while keys change.
-    rate_limit: requests of one client, for example `100/minute`; none by default.
-    cors_origins: web pages from elsewhere that may call, for example `https://a.org`. Comma-separated; none by default.
-    body_timeout_s: a request whose body stands still for longer is answered 408.
-    forward_timeout_s: a request whose photo waits longer for its forward pass to end is answered 503.
-    stuck_exit_s: a forward pass that takes longer ends the process with status 70, for whatever restarts it.
-    grace_s: how long requests under way may take after SIGTERM.
+    api_keys: keys, comma-separated; whoever calls must send one of them.
+    admin_key: asked for by `POST /model/reload`, which is refused without one; comma-separated while keys change.
+    rate_limit: requests of one client, for example `100/minute`; the page's files are not counted.
+    cors_origins: web pages from elsewhere that may call, for example `https://a.org`; comma-separated.
+    body_timeout_s: a request whose body stands still for so many seconds is answered 408.
+    forward_timeout_s: a request whose photo waits for its forward pass for so many seconds is answered 503.
+    stuck_exit_s: a forward pass of so many seconds ends the process with status 70, for whatever restarts it.
+    grace_s: seconds that requests under way may take after SIGTERM.
     """
 
     model_config = SettingsConfigDict(
@@ -85,6 +92,7 @@ class Settings(BaseSettings):
     image_root: Path | None = None
     runtime: RuntimeName = "onnx"
     precision: Precision = "float32"
+    prior: Prior | None = None
     max_csv_rows: Count = DEFAULT_MAX_ROWS
     max_csv_bytes: Bytes = ByteSize(64 * MIB)
     max_image_bytes: Bytes = ByteSize(64 * MIB)

@@ -16,8 +16,9 @@ from app import timing
 from app.errors import DrainingError, ForwardTimeoutError, NotReadyError
 from app.photo_work import Item, Named, PhotoWork, Turn, settle
 from app.reid.cores import available_cores
-from app.reid.embedder import LoadedModel
+from app.reid.embedder import LoadedModel, load_model
 from app.reid.preprocess import Float32
+from app.settings import Settings
 from app.slots import Slots
 from app.timing import Phase
 
@@ -30,6 +31,24 @@ _AHEAD = 2
 _WATCH_S = 0.25
 # Decoded photos that wait until all of their request are decoded: 371 of 384 x 384 pixels with alpha take 219 MB.
 _DECODED_BYTES = 256 * 2**20
+
+
+def load_served(settings: Settings) -> LoadedModel:
+    """The bundle that the settings name, verified, and warm: it has answered its probe.
+
+    A forward pass takes one thread, because photos are embedded by as many threads as there are cores.
+
+    Raises:
+        BundleError: it cannot be served.
+    """
+    return load_model(
+        settings.bundle_folder,
+        runtime=settings.runtime,
+        precision=settings.precision,
+        threads=1,
+        max_pixels=settings.max_pixels,
+        prior=settings.prior,
+    )
 
 
 class Workers:

@@ -10,7 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from app.reid.bundle import ONNX_WEIGHTS, Manifest, Probe, Provenance, file_entry, probe_pixels, save_bundle
+from app.reid.bundle import ONNX_WEIGHTS, Bundle, Manifest, Probe, Provenance, file_entry, probe_pixels, save_bundle
+from app.reid.calibration import Calibration, Logistic
 from app.reid.preprocess import decode_image, fit, to_array
 from app.reid.spec import PreprocessSpec
 
@@ -76,6 +77,19 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("store") / "tiny"
     weights = tiny_onnx()
     save_bundle(folder, tiny_manifest(weights), {ONNX_WEIGHTS: weights})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def calibrated_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with a calibration: even odds at a similarity of 0.6; `same` from 0.8, `different` to 0.4."""
+    folder = tmp_path_factory.mktemp("calibrated") / "tiny"
+    weights = tiny_onnx()
+    manifest = tiny_manifest(weights)
+    version = Bundle(folder, manifest).model_version(ONNX_WEIGHTS, "onnx", "float32")
+    curve = Logistic(slope=10, intercept=-6)
+    calibration = Calibration.fitted(version, curve, (0.8, 0.4), {"ece": 0.01, "log_loss_gain": 0.4})
+    save_bundle(folder, manifest.model_copy(update={"calibration": calibration}), {ONNX_WEIGHTS: weights})
     return folder
 
 

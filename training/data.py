@@ -27,13 +27,17 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """N photos. prepared: (H, W, 3 or 4) uint8 each, decoded and fitted; columns: everything that `train.csv` holds."""
+    """N photos. prepared: (H, W, 3 or 4) uint8 each, decoded and fitted; columns: everything that `train.csv` holds.
+
+    source: the folder that they were read from; None if they were not.
+    """
 
     filenames: list[str]
     identities: list[str]
     columns: dict[str, list[str]]
     sha256: list[str]
     prepared: list[Pixels]
+    source: Path | None = None
 
     def __len__(self) -> int:
         """Number of photos."""
@@ -53,6 +57,7 @@ class PhotoSet:
             {name: [values[row] for row in rows] for name, values in self.columns.items()},
             [self.sha256[row] for row in rows],
             [self.prepared[row] for row in rows],
+            self.source,
         )
 
     def column(self, name: str) -> list[str]:
@@ -93,7 +98,7 @@ def load_photos(folder: Path, spec: PreprocessSpec, progress: Progress | None = 
     if problems:
         raise DataError(f"{len(problems)} of the {len(table.rows)} photos in {TRAIN_CSV} cannot be used", problems)
     columns = {name: table.column(name) for name in table.columns}
-    return PhotoSet(columns[FILENAME], columns[IDENTITY], columns, hashes, prepared)
+    return PhotoSet(columns[FILENAME], columns[IDENTITY], columns, hashes, prepared, folder)
 
 
 def _read_one(source: PhotoFolder, table: Table, row: int, spec: PreprocessSpec) -> tuple[str, Pixels] | str:

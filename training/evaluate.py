@@ -10,15 +10,42 @@ import numpy as np
 from pydantic import JsonValue
 
 from app.reid.bundle import SPLIT
-from app.reid.embedder import Embedder, load_model
+from app.reid.embedder import Embedder, LoadedModel, load_model
 from app.reid.errors import BundleError, DataError
 from app.reid.metric import Evaluation, bootstrap_interval, identity_balanced_map
-from app.reid.similarity import cosine_matrix, unit_interval
+from app.reid.preprocess import Pixels
+from app.reid.similarity import Float32, Float64, cosine_matrix, unit_interval
 from training.config import PROTOCOLS
 from training.data import PhotoSet, Progress, load_photos
 from training.explanation import explanation_sanity
 
 ZERO_SHOT = "zero-shot"
+
+
+def embed_photos(embedder: Embedder, prepared: Sequence[Pixels], progress: Progress | None = None) -> Float32:
+    """N prepared pictures -> (N, D) float32 unit-norm embeddings, with word of how many are done."""
+    step = max(embedder.batch_size, 16)
+    parts = []
+    for start in range(0, len(prepared), step):
+        parts.append(embedder.embed_prepared(prepared[start : start + step]))
+        if progress:
+            progress(min(len(prepared), start + step), len(prepared))
+    return np.concatenate(parts)
+
+
+def rank_photos(
+    embeddings: Float32, identities: Sequence[str], within: Sequence[str] | None = None
+) -> tuple[Float64, Evaluation]:
+    """(N, D) embeddings -> (N, N) similarities in [0, 1], and what ranking each photo against all others came to.
+
+    Raises:
+        DataError: no photo has another of its identity in its gallery.
+    """
+    try:
+        similarity = unit_interval(cosine_matrix(embeddings, embeddings))
+        return similarity, identity_balanced_map(similarity, identities, within=within)
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def evaluate_photos(
@@ -29,18 +56,8 @@ def evaluate_photos(
     Raises:
         DataError: no photo has another of its identity in its gallery.
     """
-    step = max(embedder.batch_size, 16)
-    parts = []
-    for start in range(0, len(photos), step):
-        parts.append(embedder.embed_prepared(photos.prepared[start : start + step]))
-        if progress:
-            progress(min(len(photos), start + step), len(photos))
-    embeddings = np.concatenate(parts)
-    try:
-        similarity = unit_interval(cosine_matrix(embeddings, embeddings))
-        return identity_balanced_map(similarity, photos.identities, within=within)
-    except ValueError as error:
-        raise DataError(str(error)) from error
+    embeddings = embed_photos(embedder, photos.prepared, progress)
+    return rank_photos(embeddings, photos.identities, within)[1]
 
 
 def summary(evaluation: Evaluation, *, seed: int = 0) -> dict[str, JsonValue]:
@@ -86,38 +103,87 @@ def read_split(bundle: Path) -> Seen:
     return Seen(parts, min(protocols, default=None))
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A bundle on N photos that it was not trained on.
+
+    within, groups: the column that galleries stay inside, and its value for each photo; None is one gallery for all.
+    embeddings: (N, D). similarity: (N, N) in [0, 1]. figures: what `jaguar-train evaluate` prints.
+    """
+
+    model: LoadedModel
+    photos: PhotoSet
+    within: str | None
+    groups: list[str] | None
+    embeddings: Float32
+    similarity: Float64
+    evaluation: Evaluation
+    figures: dict[str, JsonValue]
+
+
 def evaluate_bundle(
     bundle: Path, data: Path, *, within: str | None = None, explain: bool = False, progress: Progress | None = None
 ) -> dict[str, JsonValue]:
     """A bundle on a data set -> the JSON that `jaguar-train evaluate` prints and writes. Nothing is written here.
 
-    On photos that the model never saw: `zero-shot` over all of them. Otherwise its training photos are left out and
-    the row of its own protocol is filled; the others are null, with the reason. explain: examine its heat maps as well.
+    Raises:
+        BundleError, DataError, TableError: as the readers say.
+    """
+    return measure_bundle(bundle, data, within=within, explain=explain, progress=progress).figures
+
+
+def measure_bundle(
+    bundle: Path, data: Path, *, within: str | None = None, explain: bool = False, progress: Progress | None = None
+) -> Measured:
+    """A bundle on a folder of photos, as `measure_photos`.
 
     Raises:
         BundleError, DataError, TableError: as the readers say.
     """
     model = load_model(bundle)
-    seen = read_split(bundle)
+    read_split(bundle)  # a bundle that cannot be measured is told of before any photo is read
     photos = load_photos(data, model.manifest.preprocess, progress)
+    return measure_photos(bundle, model, photos, within=within, explain=explain, progress=progress)
+
+
+def measure_photos(
+    bundle: Path,
+    model: LoadedModel,
+    photos: PhotoSet,
+    *,
+    within: str | None = None,
+    explain: bool = False,
+    progress: Progress | None = None,
+) -> Measured:
+    """A bundle on photos that are decoded already.
+
+    On photos that the model never saw: `zero-shot` over all of them. Otherwise its training photos are left out and
+    the row of its own protocol is filled; the others are null, with the reason. explain: examine its heat maps as well.
+
+    Raises:
+        BundleError: no split to tell seen from unseen by. DataError: nothing to measure.
+    """
+    seen = read_split(bundle)
     known = [row for row, digest in enumerate(photos.sha256) if digest in seen.parts]
     rows = [row for row, digest in enumerate(photos.sha256) if seen.parts.get(digest) != "train"]
     if not rows:
         raise DataError(f"all {len(photos)} photos were trained on; there is nothing to measure")
     used = photos.part(rows)
     groups = used.column(within) if within else None
-    figures = summary(evaluate_photos(model.embedder, used, within=groups, progress=progress))
+    embeddings = embed_photos(model.embedder, used.prepared, progress)
+    similarity, evaluation = rank_photos(embeddings, used.identities, groups)
     sanity = {"explanation": explanation_sanity(bundle, used, progress=progress)} if explain else {}
-    return {
+    figures: dict[str, JsonValue] = {
         "bundle": model.manifest.name,
         "model_version": model.version,
         "data_fingerprint": photos.fingerprint,
         "photos": len(photos),
         "left_out": len(photos) - len(rows),
         "within": within,
-        "protocols": _rows(seen, figures, unseen=not known),
+        "protocols": _rows(seen, summary(evaluation), unseen=not known),
         **sanity,
     }
+    return Measured(model, used, within, groups, embeddings, similarity, evaluation, figures)
 
 
 def _rows(seen: Seen, figures: dict[str, JsonValue], *, unseen: bool) -> dict[str, JsonValue]:

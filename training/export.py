@@ -4,6 +4,7 @@ import subprocess
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -17,9 +18,11 @@ from app.reid.bundle import (
     SPLIT,
     TORCH_WEIGHTS,
     Manifest,
+    Origin,
     Probe,
     Provenance,
     file_entry,
+    open_bundle,
     probe_pixels,
     save_bundle,
 )
@@ -27,12 +30,25 @@ from app.reid.embedder import Embedder
 from app.reid.errors import BundleError
 from app.reid.network import EmbeddingModel
 from app.reid.runtime import EMBEDDINGS, INPUT, PLACES, OnnxRuntime
+from app.reid.spec import PreprocessSpec
 from app.reid.torch_runtime import TorchRuntime
-from training.config import TrainConfig
+from training.config import ModelConfig
 
 MAX_DIFFERENCE = 1e-5
 PROBE_SEED = 20_261_124
 _CHECKED_PICTURES = 3
+
+
+class Made(Protocol):
+    """A config that a bundle is made by, of `fit` or of `distill`."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def model(self) -> ModelConfig: ...
+    @property
+    def preprocess(self) -> PreprocessSpec: ...
+    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
 
 
 class _WithPlaces(nn.Module):
@@ -76,13 +92,14 @@ def to_onnx(model: EmbeddingModel, size: tuple[int, int]) -> bytes:
 def export_bundle(
     folder: Path,
     model: EmbeddingModel,
-    config: TrainConfig,
+    config: Made,
     *,
     fingerprint: str,
     split_csv: str,
     metrics: dict[str, JsonValue],
+    origins: tuple[Origin, ...] = (),
 ) -> None:
-    """Writes the bundle, atomically.
+    """Writes the bundle, atomically. origins: packages that the weights were learnt from, as far as they are known.
 
     Raises:
         BundleError: the two weight files disagree, or the folder cannot be written.
@@ -106,10 +123,18 @@ def export_bundle(
             seed=config.seed,
             git_commit=git_commit(),
             data_fingerprint=fingerprint,
+            origins=origins,
+            start=_start(config.model),
         ),
         metrics=metrics,
     )
     save_bundle(folder, manifest, {**files, SPLIT: split_csv.encode()})
+
+
+def _start(model: ModelConfig) -> Provenance | None:
+    """Where the start weights come from, if they are a bundle's."""
+    folder = Path(model.pretrained)
+    return open_bundle(folder).manifest.provenance if folder.is_dir() else None
 
 
 def git_commit() -> str | None:

@@ -2,23 +2,29 @@
 
 import copy
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
+from timm.models import group_parameters
 from torch import Tensor, nn
 
+from app.reid.errors import ConfigError
 from app.reid.network import EmbeddingModel
 from training.config import OptimConfig
 
 
 def build_optimizer(model: EmbeddingModel, head: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over four groups: backbone and head, each with and without weight decay.
+    """AdamW over groups of one rate each, with and without weight decay: the backbone's layers, then neck and head.
 
     Vectors and scalars (biases, norms, layer scales) are not decayed. Each group keeps its full rate as `base_lr`.
+
+    Raises:
+        ConfigError: a layer decay for a backbone whose layers timm does not list.
     """
     new = [*model.linear.parameters(), *model.batch_norm.parameters(), *head.parameters()]
     groups: list[dict[str, Any]] = []
-    for parameters, rate in ((model.backbone.parameters(), config.learning_rate), (new, config.head_learning_rate)):
+    for parameters, rate in (*_backbone_rates(model, config), (new, config.head_learning_rate)):
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         for decay, members in (
             (config.weight_decay, [parameter for parameter in trained if parameter.ndim > 1]),
@@ -27,6 +33,27 @@ def build_optimizer(model: EmbeddingModel, head: nn.Module, config: OptimConfig)
             if members:
                 groups.append({"params": members, "weight_decay": decay, "lr": rate, "base_lr": rate})
     return torch.optim.AdamW(groups, fused=True)
+
+
+def _backbone_rates(model: EmbeddingModel, config: OptimConfig) -> list[tuple[Iterable[nn.Parameter], float]]:
+    """The parameters of each layer of the backbone, from the stem on, and its rate: `decay ** (last - layer)` of all.
+
+    timm says which parameters are one layer; in a ConvNeXt, the stem, each block (a stage's first one with the
+    downsampling before it) and the norm behind the last block. Source: Clark et al. 2020, ELECTRA, appendix B.
+    """
+    if config.layer_decay == 1.0:
+        return [(model.backbone.parameters(), config.learning_rate)]
+    if not hasattr(model.backbone, "group_matcher"):
+        raise ConfigError(
+            f"optim.layer_decay = {config.layer_decay}: timm does not list the layers of {model.spec.backbone};"
+            " set it to 1.0 or take another backbone"
+        )
+    layers = group_parameters(model.backbone, model.backbone.group_matcher(coarse=False), return_values=True)
+    last = len(layers) - 1
+    return [
+        (parameters, config.learning_rate * config.layer_decay ** (last - layer))
+        for layer, (_, parameters) in enumerate(sorted(layers.items()))
+    ]
 
 
 def rate_factor(step: int, *, warmup: int, total: int) -> float:

@@ -22,12 +22,15 @@ class PKSampler:
 
     After any number of batches the draw counts of two identities differ by at most one: identities come in rounds,
     each round is a fresh shuffle of all, and where a batch spans two rounds no identity stands in it twice.
-    With fewer than K photos, an identity gives all of them and then repeats.
+    With fewer than K photos, an identity gives all of them and then repeats. Where bursts are given, its photos come
+    from as many of them as can be: one photo of each before a second one of any.
     Source: Hermans et al. 2017, "In Defense of the Triplet Loss", section 2; the even rounds are ours.
     """
 
-    def __init__(self, labels: Sequence[int], config: SamplerConfig, seed: int) -> None:
-        """labels: the identity's number of each photo.
+    def __init__(
+        self, labels: Sequence[int], config: SamplerConfig, seed: int, bursts: Sequence[int] | None = None
+    ) -> None:
+        """labels: the identity's number of each photo. bursts: the burst's number of each photo; None: all alike.
 
         Raises:
             DataError: fewer identities than a batch needs.
@@ -42,6 +45,7 @@ class PKSampler:
                 f"a batch needs sampler.identities = {config.identities} identities; the training part has"
                 f" {len(self._photos)} with at least {least} photo{'s' if least > 1 else ''}"
             )
+        self._bursts = None if bursts is None else np.asarray(bursts)
         self._config = config
         self._seed = seed
 
@@ -78,7 +82,18 @@ class PKSampler:
 
     def _choose(self, photos: NDArray[np.intp], chance: np.random.Generator) -> NDArray[np.intp]:
         wanted = self._config.photos
+        if self._bursts is not None:
+            return np.resize(self._by_turns(photos, self._bursts[photos], chance), wanted)
         if len(photos) >= wanted:
             return chance.choice(photos, wanted, replace=False)
         repeats = chance.choice(photos, wanted - len(photos))
         return np.concatenate([chance.permutation(photos), repeats])
+
+    def _by_turns(
+        self, photos: NDArray[np.intp], bursts: NDArray[np.intp], chance: np.random.Generator
+    ) -> NDArray[np.intp]:
+        """All photos of an identity in a chance order that takes one of each burst, then a second one of each, ..."""
+        order = chance.permutation(len(photos))
+        _, burst = np.unique(bursts[order], return_inverse=True)
+        turn = np.array([np.count_nonzero(burst[:position] == own) for position, own in enumerate(burst)])
+        return photos[order[np.lexsort((chance.permutation(len(order)), turn))]]  # in each turn, any burst may be first

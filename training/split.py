@@ -1,6 +1,7 @@
 """Which photos train and which validate: random, burst-disjoint or identity-disjoint (design section 8)."""
 
 import csv
+import hashlib
 import io
 from collections import defaultdict
 from collections.abc import Sequence
@@ -37,6 +38,11 @@ class Split:
         """Numbers of the photos in one part."""
         return [row for row, value in enumerate(self.parts) if value == part]
 
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over the protocol and the parts in the photos' order."""
+        return hashlib.sha256(" ".join((self.protocol, *self.parts)).encode()).hexdigest()
+
     def to_csv(self, photos: PhotoSet) -> str:
         """`split.csv`: filename, sha256, part, protocol."""
         buffer = io.StringIO()
@@ -53,18 +59,23 @@ def split_photos(photos: PhotoSet, config: SplitConfig, spec: PreprocessSpec, se
         DataError: too few identities or photos to validate on.
     """
     chance = np.random.default_rng((seed, 3))
-    groups = {
-        "random": lambda: [[row] for row in range(len(photos))],
-        "burst": lambda: find_bursts(photos, config, spec),
-        "identity": lambda: _by_identity(photos),
-    }[config.protocol]()
+    groups = find_groups(photos, config, spec)
     if config.protocol == "identity":
         validation = _draw_identities(groups, config.validation, chance)
     else:
         validation = _draw_stratified(groups, photos.identities, config.validation, chance)
     split = Split(config.protocol, ["validation" if row in validation else "train" for row in range(len(photos))])
-    _check(split, photos)
+    check_split(split, photos)
     return split
+
+
+def find_groups(photos: PhotoSet, config: SplitConfig, spec: PreprocessSpec) -> list[list[int]]:
+    """The photos that no split under the config's protocol takes apart, as groups of their numbers."""
+    if config.protocol == "identity":
+        return by_identity(photos)
+    if config.protocol == "burst":
+        return find_bursts(photos, config, spec)
+    return [[row] for row in range(len(photos))]
 
 
 def find_bursts(photos: PhotoSet, config: SplitConfig, spec: PreprocessSpec) -> list[list[int]]:
@@ -79,7 +90,7 @@ def find_bursts(photos: PhotoSet, config: SplitConfig, spec: PreprocessSpec) -> 
     encounters = photos.columns.get(ENCOUNTER)
     times = [_parse_time(value) for value in photos.columns.get(RECORDED_AT, [""] * len(photos))]
     bursts: list[list[int]] = []
-    for rows in _by_identity(photos):
+    for rows in by_identity(photos):
         near = (hashes[rows][:, None] != hashes[rows][None]).sum(axis=2) <= config.burst_distance
         if encounters is not None:
             near |= _same_value([encounters[row] for row in rows])
@@ -88,7 +99,14 @@ def find_bursts(photos: PhotoSet, config: SplitConfig, spec: PreprocessSpec) -> 
     return bursts
 
 
-def _by_identity(photos: PhotoSet) -> list[list[int]]:
+def burst_numbers(photos: PhotoSet, config: SplitConfig, spec: PreprocessSpec) -> list[int]:
+    """The number of each photo's burst, in the photos' order, as `find_bursts` groups them."""
+    number = {row: burst for burst, rows in enumerate(find_bursts(photos, config, spec)) for row in rows}
+    return [number[row] for row in range(len(photos))]
+
+
+def by_identity(photos: PhotoSet) -> list[list[int]]:
+    """Numbers of the photos of each identity, identities in the order of their names."""
     groups: dict[str, list[int]] = defaultdict(list)
     for row, identity in enumerate(photos.identities):
         groups[identity].append(row)
@@ -127,7 +145,8 @@ def _draw_stratified(
     return validation
 
 
-def _check(split: Split, photos: PhotoSet) -> None:
+def check_split(split: Split, photos: PhotoSet) -> None:
+    """Whether a split leaves something to train on and something to measure on. Raises DataError."""
     validation = [photos.identities[row] for row in split.rows("validation")]
     train = {photos.identities[row] for row in split.rows("train")}
     counts = np.unique(np.asarray(validation, dtype=object).astype(str), return_counts=True)[1]

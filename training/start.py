@@ -9,7 +9,7 @@ from torch import Tensor
 
 from app.reid.bundle import TORCH_WEIGHTS, open_bundle
 from app.reid.errors import BundleError, ConfigError
-from app.reid.network import EmbeddingModel, create_backbone, load_weights
+from app.reid.network import GEM_POWER, EmbeddingModel, create_backbone, load_weights
 from training.config import ModelConfig
 
 _CLASSIFIERS = ("head.fc.", "classifier.", "fc.", "head.weight", "head.bias")
@@ -27,7 +27,7 @@ def build_model(config: ModelConfig) -> EmbeddingModel:
         _set_layer_scale(model, config)
         return model
     if config.pretrained == "imagenet":
-        model.backbone.load_state_dict(_download(config.backbone))
+        _put_backbone(model, _download(config.backbone), f"timm's weights of {config.backbone}")
         return model
     source = Path(config.pretrained)
     if source.is_dir():
@@ -61,33 +61,54 @@ def _download(backbone: str) -> dict[str, Tensor]:
 
 
 def _start_from_bundle(model: EmbeddingModel, folder: Path) -> None:
-    """Backbone and neck of another bundle; the neck too, since it is part of what was learnt."""
+    """Backbone and neck of another bundle; the neck too, since it was learnt as well. Its pooling may differ."""
     bundle = open_bundle(folder)
-    if bundle.manifest.model != model.spec:
+    if bundle.manifest.model.model_copy(update={"pooling": model.spec.pooling}) != model.spec:
         raise BundleError(f"the bundle {folder} holds {bundle.manifest.model}; the config asks for {model.spec}")
-    load_weights(model, safetensors.torch.load(bundle.read(TORCH_WEIGHTS)), str(folder))
+    weights = safetensors.torch.load(bundle.read(TORCH_WEIGHTS))
+    if model.spec.pooling != bundle.manifest.pooling:
+        weights = _without_power(weights) | _power(model)
+    load_weights(model, weights, str(folder))
 
 
 def _start_from_file(model: EmbeddingModel, path: Path) -> None:
     """A backbone's weights as timm names them, safetensors or a torch file of tensors; a classifier is dropped."""
-    weights = {name: tensor for name, tensor in _read_weights(path).items() if not name.startswith(_CLASSIFIERS)}
-    backbone = model.state_dict()
+    weights = {name: tensor for name, tensor in read_weights(path).items() if not name.startswith(_CLASSIFIERS)}
+    _put_backbone(model, weights, str(path))
+
+
+def _put_backbone(model: EmbeddingModel, weights: dict[str, Tensor], source: str) -> None:
+    """A backbone's weights as timm names them into a network, whose neck and GeM stay as they are."""
     whole = {f"backbone.{name}": tensor for name, tensor in weights.items()}
-    neck = {name: tensor for name, tensor in backbone.items() if not name.startswith("backbone.")}
-    load_weights(model, {**neck, **whole}, str(path))
+    neck = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("backbone.")}
+    load_weights(model, {**neck, **_power(model), **whole}, source)
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def _power(model: EmbeddingModel) -> dict[str, Tensor]:
+    """GeM's exponent, which no weights of timm's hold; nothing where the network has none."""
+    return {name: tensor for name, tensor in model.state_dict().items() if name.endswith(GEM_POWER)}
+
+
+def _without_power(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in weights.items() if not name.endswith(GEM_POWER)}
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """A file's tensors by name, in its order; safetensors, or a torch file of nothing but tensors.
+
+    Raises:
+        ConfigError: no such file, or it is not one of weights.
+    """
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise ConfigError(f"model.pretrained = {str(path)!r}: there is no such file or bundle") from error
+        raise ConfigError(f"weights {str(path)!r}: there is no such file or bundle") from error
     except (OSError, safetensors.SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        raise ConfigError(f"model.pretrained = {str(path)!r}: not a weights file") from error
+        raise ConfigError(f"weights {str(path)!r}: not a weights file") from error
     except Exception as error:  # torch's refusal to unpickle is a class of its own
         raise ConfigError(
-            f"model.pretrained = {str(path)!r}: holds more than tensors, and nothing is ever unpickled here"
+            f"weights {str(path)!r}: holds more than tensors, and nothing is ever unpickled here"
         ) from error
     return {str(name): tensor for name, tensor in loaded.items() if isinstance(tensor, Tensor)}

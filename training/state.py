@@ -21,14 +21,16 @@ class RunFolder:
         """Names the folder; nothing is made yet."""
         self.path = path
 
-    def start(self, *, resume: bool) -> None:
-        """Makes the folder, or makes sure that it holds no run that would be lost.
+    def start(self, *, resume: bool, writes: bool = True) -> None:
+        """Makes the folder, or makes sure that it holds no run that would be lost; who does not write only looks.
 
         Raises:
             ConfigError: a run is there and `resume` was not asked for, or the folder cannot be made.
         """
         if not resume and (self.path / STATE).exists():
             raise ConfigError(f"{self.path} holds a run already; add --resume to go on with it, or name another --run")
+        if not writes:
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -92,14 +94,26 @@ class RunFolder:
         self.write_text(METRICS, "".join(kept))
 
     def _replace(self, name: str, write: Callable[[BinaryIO], object]) -> None:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=self.path)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(self.path / name)
-        except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
-            Path(temporary).unlink(missing_ok=True)
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise DataError(f"{self.path / name} cannot be saved: {reason}; the former file stays") from error
+        replace_file(self.path / name, write)
+
+
+def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Writes a file in one step as far as any reader or crash can see.
+
+    Raises:
+        DataError: the disk is full or cannot be written; the former file stays.
+    """
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    except OSError as error:
+        raise DataError(f"{path} cannot be saved: {error.strerror}") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
+        Path(temporary).unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise DataError(f"{path} cannot be saved: {reason}; the former file stays") from error

@@ -1,11 +1,10 @@
 """The training loop: steps, epochs, the best epoch by id-mAP, and a state from which a killed run goes on unchanged."""
 
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,11 +17,14 @@ from app.reid.torch_runtime import TorchRuntime
 from training.augment import Augmentation
 from training.config import TrainConfig
 from training.data import PhotoSet, TrainingBatches
+from training.distributed import ALONE, World, check_shareable, told_what_is_kept
 from training.evaluate import evaluate_photos
-from training.losses import ClassifierHead
+from training.interrupt import interrupt_flag
+from training.losses import build_head
 from training.optim import WeightAverage, build_optimizer, rate_factor, set_rates
 from training.sampler import PKSampler
-from training.split import Split
+from training.size_schedule import resize_batch, size_at
+from training.split import Split, burst_numbers
 from training.start import build_model
 from training.state import BEST, STATE, RunFolder
 
@@ -57,37 +59,43 @@ class Watcher:
     """What is told while a run goes on; each does nothing by default.
 
     on_photos: photos read, of how many. on_step: where the run stands, of how many steps, the step's loss in nats and
-    the epoch's images a second. on_epoch: the line of `metrics.jsonl`.
+    the epoch's images a second. on_epoch: the line of `metrics.jsonl`. on_report: what the report is at, how much of it
+    is done, of how much; 0 of 0 where that is not known.
     """
 
     on_photos: Callable[[int, int], None] = field(default=lambda _done, _total: None)
     on_step: Callable[[Progress, int, float, float], None] = field(default=lambda _stand, _total, _loss, _rate: None)
     on_epoch: Callable[[dict[str, Any]], None] = field(default=lambda _record: None)
+    on_report: Callable[[str, int, int], None] = field(default=lambda _stage, _done, _total: None)
 
 
 class Trainer:
     """One run: its network, head, optimiser, average and batches."""
 
-    def __init__(self, config: TrainConfig, photos: PhotoSet, split: Split) -> None:
+    def __init__(self, config: TrainConfig, photos: PhotoSet, split: Split, world: World = ALONE) -> None:
         """Builds everything from the config; the seed decides all start weights that are drawn.
 
         Raises:
-            ConfigError, BundleError: start weights that cannot be used. DataError: too few identities for a batch.
+            ConfigError, BundleError: start weights that cannot be used, or a batch or backbone that the ranks cannot
+                share. DataError: too few identities for a batch.
         """
         torch.manual_seed(config.seed)
-        self.config = config
+        self.config, self.world = config, world
         self.device = _device(config.compute.device)
         self._train, self._validation = photos.part(split.rows("train")), photos.part(split.rows("validation"))
-        self.fingerprint = photos.fingerprint
+        self._fingerprints = {"the photos": photos.fingerprint, "the split": split.fingerprint}
         names = sorted(set(self._train.identities))
         labels = [names.index(identity) for identity in self._train.identities]
         model = build_model(config.model)
-        self.head = ClassifierHead(config.loss, config.model.embedding_dim, len(names)).to(self.device)
+        check_shareable(world, config, model.backbone)
+        self.head = build_head(config.loss, config.model.embedding_dim, len(names)).to(self.device)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.average = WeightAverage(self.model, config.optim.ema_decay)
         self.optimizer = build_optimizer(self.model, self.head, config.optim)
-        self.sampler = PKSampler(labels, config.sampler, config.seed)
-        augmentation = Augmentation(config.augment, config.preprocess)
+        spread = config.sampler.spread_bursts
+        bursts = burst_numbers(self._train, config.split, config.preprocess) if spread else None
+        self.sampler = PKSampler(labels, config.sampler, config.seed, bursts)
+        augmentation = Augmentation(config.augment, config.preprocess, self._train.prepared)
         self.batches = TrainingBatches(self._train, labels, config.preprocess, augmentation, config.seed)
         self.progress = Progress()
 
@@ -102,8 +110,8 @@ class Trainer:
         return self.config.sampler.identities * self.config.sampler.photos
 
     def loader(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches with numbers start to stop - 1: (N, 3, H, W) float32 and (N,) labels, on the CPU."""
-        batches = self.sampler.batches(start, stop)
+        """This rank's share of the batches start to stop - 1: (N, 3, H, W) float32 and (N,) labels, on the CPU."""
+        batches = map(self.world.share, self.sampler.batches(start, stop))
         pinned = self.device.type == "cuda"
         return iter(self.batches.loader(batches, workers=self.config.compute.workers, pin_memory=pinned))
 
@@ -117,12 +125,12 @@ class Trainer:
         set_rates(self.optimizer, rate_factor(progress.step, warmup=warmup, total=self.total_steps))
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         images = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            neck_output = self.model.neck_output(images)
-        loss = self.head(neck_output.float(), labels.to(self.device, non_blocking=True))
+        size = size_at(self.config.size_schedule, self.config.preprocess.size, progress.step, self.total_steps)
+        loss = self._loss(resize_batch(images, size), labels.to(self.device, non_blocking=True))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         parameters = [*self.model.parameters(), *self.head.parameters()]
+        self.world.average_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, optim.clip_norm)
         value = float(loss.detach())
         progress.step += 1
@@ -140,6 +148,20 @@ class Trainer:
             progress.bad_in_row += 1
         return value
 
+    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The loss of the whole batch, on every rank, from the rank's own photos and labels.
+
+        Ranks share a seed, so they are seeded apart for the backbone's stochastic depth, and alike for what follows.
+        """
+        world, numbers = self.world, (self.config.seed, self.progress.step)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+            world.reseed(*numbers, 1 + world.rank)
+            features = world.gather(self.model.features(images))
+            world.reseed(*numbers, 0)
+            neck_output = self.model.neck(features)
+        loss: Tensor = self.head(neck_output.float(), world.gather(labels))
+        return loss
+
     def evaluate(self) -> Evaluation:
         """The averaged network on the validation photos, through the engine that serves."""
         runtime = TorchRuntime(self.average.model)
@@ -152,30 +174,33 @@ class Trainer:
         Raises:
             TrainingDivergedError: 5 bad steps in a row; the last good state is kept.
             InterruptedRunError: Ctrl-C; the state was saved at the step that had just ended.
+            RankLostError: another rank has died; the last state is kept.
         """
-        with _interrupt_flag() as interrupted:
+        with interrupt_flag(insist=self.world.size == 1) as interrupted, told_what_is_kept(run):
+            self.world.check_same(self.progress.step)
             started, first = time.perf_counter(), self.progress.step
             for images, labels in self.loader(self.progress.step, self.total_steps):
                 loss = self.run_step(images, labels)
                 rate = (self.progress.step - first) * self.batch_size / (time.perf_counter() - started)
                 watcher.on_step(self.progress, self.total_steps, loss, rate)
                 if self.progress.step % self.config.sampler.steps == 0:
-                    self._end_epoch(run, watcher, rate)
+                    watcher.on_epoch(self.world.from_lead(partial(self._end_epoch, run, rate)))
                     started, first = time.perf_counter(), self.progress.step
-                self._stop_if_needed(run, interrupted())
+                self._stop_if_needed(run, self.world.any(interrupted()))
 
     def _stop_if_needed(self, run: RunFolder, interrupted: bool) -> None:
         if self.progress.bad_in_row >= MAX_BAD_STEPS:
-            run.save(STATE, self.state())  # bad steps changed no weight
+            self.world.from_lead(lambda: run.save(STATE, self.state()))  # bad steps changed no weight
             raise TrainingDivergedError(
                 f"{MAX_BAD_STEPS} steps in a row had a loss or gradient that is not finite (the last is step"
                 f" {self.progress.step}); the last good state is kept in {run.path}. A lower optim.learning_rate helps"
             )
         if interrupted:
-            run.save(STATE, self.state())
+            self.world.from_lead(lambda: run.save(STATE, self.state()))
             raise InterruptedRunError(f"interrupted at step {self.progress.step}; --resume goes on from there")
 
-    def _end_epoch(self, run: RunFolder, watcher: Watcher, rate: float) -> None:
+    def _end_epoch(self, run: RunFolder, rate: float) -> dict[str, Any]:
+        """The epoch's figures, recorded and saved; the lead alone does this and keeps count of losses and best."""
         progress = self.progress
         epoch = progress.step // self.config.sampler.steps
         try:
@@ -200,7 +225,7 @@ class Trainer:
             run.save(BEST, {"model": self.average.model.state_dict(), "epoch": epoch, "id_map": evaluation.id_map})
         run.append_metrics(record)
         run.save(STATE, self.state())
-        watcher.on_epoch(record)
+        return record
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on: tensors and plain values only."""
@@ -212,7 +237,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "progress": asdict(self.progress),
             "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" and self.world.size == 1 else [],
         }
 
     def resume(self, state: dict[str, Any]) -> None:
@@ -222,7 +247,7 @@ class Trainer:
             ConfigError: the state belongs to another config or other photos; what differs is named.
         """
         mine, other = self._identity(), state["identity"]
-        differing = [name for name in mine if mine[name] != other.get(name)]
+        differing = [name for name in {**mine, **other} if mine.get(name) != other.get(name)]
         if differing:
             raise ConfigError(f"--resume: the run was started with other values of {', '.join(differing)}")
         self.model.load_state_dict(state["model"])
@@ -231,13 +256,13 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
         torch.set_rng_state(state["rng"])
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and state["cuda_rng"]:
             torch.cuda.set_rng_state_all(state["cuda_rng"])
 
     def _identity(self) -> dict[str, Any]:
         """What a resumed run must share with the one that was interrupted, by dotted name."""
         config = self.config.model_dump(mode="json", exclude={"compute"})
-        return {**_flatten(config), "the photos": self.fingerprint}
+        return {**_flatten(config), **self._fingerprints}
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -253,19 +278,3 @@ def _device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError('compute.device = "cuda": torch finds no GPU here; use "auto" or "cpu"')
     return torch.device(name)
-
-
-@contextmanager
-def _interrupt_flag() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C into a flag that is looked at between steps; the second one ends the process at once."""
-    pressed: list[int] = []
-
-    def press(number: int, _frame: object) -> None:
-        pressed.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = signal.signal(signal.SIGINT, press)
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, before)

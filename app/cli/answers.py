@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from app.cli.progress import Progress
 
 Float32 = NDArray[np.float32]
-TableName = Literal["submission", "batch"]
+TableName = Literal["submission", "postprocessed-submission", "batch"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,14 @@ class Compared:
     cosine: float
     probability: float | None
     verdict: str | None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Who made a table's scores, and what was done to them; None where that was not asked for."""
+
+    model_version: str
+    postprocess: str | None
 
 
 class Engine(Protocol):
@@ -37,8 +45,8 @@ class Engine(Protocol):
     def embed(self, photos: Sequence[Path], tell: Progress) -> tuple[str, Float32]:
         """The model_version, and (N, D) unit-norm embeddings in the order of the photos."""
 
-    def score(self, kind: TableName, table: Path, images: Path | None, file: BinaryIO, tell: Progress) -> str:
-        """Writes a table's scores into an open file; the model_version that made them."""
+    def score(self, kind: TableName, table: Path, images: Path | None, file: BinaryIO, tell: Progress) -> Scored:
+        """Writes a table's scores into an open file."""
 
     def model(self) -> dict[str, Any]:
         """What is asked: the fields of `GET /model`, in its order."""

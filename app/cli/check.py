@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli.exits import CommandError, ExitCode, told
-from app.cli.files import check_folder, check_there, read_file, shown
+from app.cli.files import check_folder, check_table, read_file, shown
 from app.cli.options import AsJson, Debug
 from app.cli.output import plain, print_json
 
@@ -34,7 +34,7 @@ def check(
     """
     with told(debug=debug):
         for path in (submission, test):
-            check_there(path)
+            check_table(path)
         if images is not None:
             check_folder(images)
         report = _look(submission, test, images)

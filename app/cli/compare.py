@@ -3,7 +3,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,9 @@ from app.cli.files import check_folder, check_photo, photos_in, shown, written
 from app.cli.options import ApiKey, AsJson, Debug, Url
 from app.cli.output import plain, print_columns, print_json
 from app.cli.progress import progress
+
+if TYPE_CHECKING:
+    from app.cli.answers import Float32
 
 
 def similarity(
@@ -70,14 +73,33 @@ def rank(
             raise CommandError(f"{shown(gallery)} holds no other photo", advice="Name the folder to look in.")
         with open_engine(url, api_key) as engine, progress() as tell:
             version, embeddings = engine.embed([query, *photos], tell)
-        from app.cli.arrays import nearest
-
-        matches = [
-            {"rank": place, "photo": str(photos[found]), "similarity": (cosine + 1.0) / 2.0, "cosine": cosine}
-            for place, (found, cosine) in enumerate(nearest(embeddings, top), 1)
-        ]
+            facts = engine.model()
+        matches = _matches(photos, embeddings, top, facts)
         if as_json:
             print_json({"model_version": version, "query": str(query), "photos": len(photos), "matches": matches})
             return
-        rows = [(str(match["rank"]), f"{match['similarity']:.6f}", plain(str(match["photo"]))) for match in matches]
-        print_columns([("rank", "similarity", "photo"), *rows])
+        print_columns(_columns(matches))
+
+
+def _matches(photos: "list[Path]", embeddings: "Float32", top: int, facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """The nearest photos, as `--json` prints them."""
+    from app.cli.arrays import nearest, scale_told
+
+    scale = scale_told(facts)
+    matches = []
+    for place, (found, cosine) in enumerate(nearest(embeddings, top), 1):
+        similarity = (cosine + 1.0) / 2.0
+        probability, verdict = (None, None) if scale is None else scale.read(similarity)
+        match = {"rank": place, "photo": str(photos[found]), "similarity": similarity, "cosine": cosine}
+        matches.append(match | {"probability": probability, "verdict": verdict})
+    return matches
+
+
+def _columns(matches: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """The same for people; probability and verdict where they are known."""
+    known = any(match["verdict"] is not None for match in matches)
+    rows: list[tuple[str, ...]] = [("rank", "similarity", *(("probability", "verdict") if known else ()), "photo")]
+    for match in matches:
+        read = (f"{match['probability']:.4f}", match["verdict"]) if known else ()
+        rows.append((str(match["rank"]), f"{match['similarity']:.6f}", *read, plain(str(match["photo"]))))
+    return rows

@@ -26,6 +26,13 @@ def check_there(path: Path) -> None:
         raise _unreadable(path, error) from error
 
 
+def check_table(path: Path) -> None:
+    """Raises CommandError where there is no such file; a pipe is one."""
+    check_there(path)
+    if path.is_dir():
+        raise CommandError(f"{shown(path)} is a folder", advice="Name a CSV file.")
+
+
 def check_photo(path: Path) -> None:
     """Raises CommandError where there is no such file."""
     check_there(path)
@@ -115,8 +122,11 @@ def _disk_errors(out: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
-        reason = (error.strerror or str(error)).lower()
-        advice = "Name another file to write."
+        reason, advice = (error.strerror or str(error)).lower(), "Name another file to write."
+        if isinstance(error, IsADirectoryError):
+            reason, advice = "it is a folder", "Name a file in it."
+        elif isinstance(error, FileNotFoundError):
+            reason, advice = "there is no such folder", "Make the folder, or name another file to write."
         raise CommandError(f"{shown(out)} cannot be written: {reason}", advice=advice) from error
 
 

@@ -7,39 +7,28 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from app.cli.answers import Compared, Float32, TableName
+from app.cli.answers import Compared, Float32, Scored, TableName
 from app.cli.exits import CommandError
 from app.cli.files import check_folder, read_file, shown
 from app.cli.progress import Progress, counting
 from app.errors import FileLimitError
 from app.photo_work import Named, PhotoWork
-from app.reid.embedder import LoadedModel, load_model
+from app.reid.embedder import LoadedModel
 from app.reid.errors import ImageError, TableError
 from app.reid.explain import Places, can_explain, compare, find_places, photo_box
 from app.reid.photos import Photo, PhotoFile, PhotoFolder
 from app.reid.preprocess import decode_image, fit
-from app.reid.scoring import BATCH, SUBMISSION, TableKind, find_photos, score_pairs
+from app.reid.scoring import BATCH, POSTPROCESSED, SUBMISSION, TableKind, find_photos, score_pairs
 from app.reid.similarity import cosine_matrix
 from app.reid.tables import PairTable
 from app.settings import Settings, load_settings
-from app.workers import Workers
+from app.workers import Workers, load_served
 
-_KINDS: dict[TableName, TableKind] = {"submission": SUBMISSION, "batch": BATCH}
-
-
-def load_local(settings: Settings) -> LoadedModel:
-    """The bundle that the settings name, as `app.lifecycle.load_served` loads it, so that all answers are the same.
-
-    Raises:
-        BundleError: it cannot be used.
-    """
-    return load_model(
-        settings.bundle_folder,
-        runtime=settings.runtime,
-        precision=settings.precision,
-        threads=1,
-        max_pixels=settings.max_pixels,
-    )
+_KINDS: dict[TableName, TableKind] = {
+    "submission": SUBMISSION,
+    "postprocessed-submission": POSTPROCESSED,
+    "batch": BATCH,
+}
 
 
 class LocalEngine:
@@ -56,7 +45,7 @@ class LocalEngine:
 
     @cached_property
     def _model(self) -> LoadedModel:
-        return load_local(self._settings)
+        return load_served(self._settings)
 
     def compare(self, a: Path, b: Path) -> Compared:
         """How alike two photos are."""
@@ -88,16 +77,19 @@ class LocalEngine:
         named = [self._named(path) for path in photos]
         return self._model.version, self._embed(named, counting(tell, len(named), "photos"))
 
-    def score(self, kind: TableName, table: Path, images: Path | None, file: BinaryIO, tell: Progress) -> str:
+    def score(self, kind: TableName, table: Path, images: Path | None, file: BinaryIO, tell: Progress) -> Scored:
         """Writes a table's scores. All that is wrong with the table is told before a photo is embedded."""
-        rows = self._read_table(_KINDS[kind], table)
+        how = _KINDS[kind]
+        rows = self._read_table(how, table)
         pairs = find_photos(rows, PhotoFolder(self._folder(images), "the folder of photos"))
+        how.check(pairs)
         for name, photo in pairs.photos:
             self._check_size(name, photo)
-        embeddings = self._embed(pairs.photos, counting(tell, len(pairs.photos), "photos"))
-        for piece in _KINDS[kind].write(rows, score_pairs(pairs, embeddings)):
+        model = how.model(self._model)
+        embeddings = self._embed(pairs.photos, counting(tell, len(pairs.photos), "photos"), model)
+        for piece in how.write(rows, score_pairs(pairs, embeddings, model.scale, how.steps(model.manifest))):
             file.write(piece.encode())
-        return self._model.version
+        return Scored(model.version, how.applied(model.manifest))
 
     def model(self) -> dict[str, Any]:
         """What would be served, after a look at all of it."""
@@ -112,13 +104,17 @@ class LocalEngine:
             "pooling": manifest.pooling,
             "preprocess": manifest.preprocess.model_dump(mode="json"),
             "metrics": dict(manifest.metrics),
-            "calibrated": manifest.calibration is not None,
+            "calibrated": model.scale is not None,
             "runtime": settings.runtime,
             "precision": settings.precision,
+            "calibration": model.scale and model.scale.calibration.model_dump(mode="json"),
+            "prior": model.scale and model.scale.prior,
         }
 
     def _compared(self, cosine: float) -> Compared:
-        return Compared(self._model.version, (cosine + 1.0) / 2.0, cosine, None, None)
+        similarity, scale = (cosine + 1.0) / 2.0, self._model.scale
+        probability, verdict = (None, None) if scale is None else scale.read(similarity)
+        return Compared(self._model.version, similarity, cosine, probability, verdict)
 
     def _folder(self, images: Path | None) -> Path:
         folder = images or self._settings.image_root
@@ -148,9 +144,14 @@ class LocalEngine:
             summary = f"{shown(path)}: {error.summary.removeprefix(kind.part).lstrip(': ')}"
             raise type(error)(summary, error.all_problems) from error
 
-    def _embed(self, photos: Sequence[Named], embedded: Callable[[], object] = lambda: None) -> Float32:
+    def _embed(
+        self,
+        photos: Sequence[Named],
+        embedded: Callable[[], object] = lambda: None,
+        model: LoadedModel | None = None,
+    ) -> Float32:
         """(N, D) embeddings, `embedded` called after each. Ctrl-C is heard after the photos that are under way."""
-        model = self._model
+        model = model or self._model
         # Nobody else waits here: a photo may take the time it takes.
         workers = Workers(model, PhotoWork(on_embedded=embedded), timeout_s=math.inf)
         try:

@@ -5,9 +5,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
-from app.cli.answers import Compared, Float32, TableName
+from app.cli.answers import Compared, Float32, Scored, TableName
 from app.cli.exits import CommandError, ExitCode
 from app.cli.files import check_folder
 from app.cli.progress import Progress
@@ -19,6 +19,7 @@ from app.client import (
     InputError,
     Job,
     ProblemError,
+    Scores,
     ServerError,
     TooLargeError,
     UnauthorizedError,
@@ -66,25 +67,29 @@ class RemoteEngine:
             version = self._client.model().model_version
             return version, self._client.embed(photos, model_version=version, progress=_in_words(tell))
 
-    def score(self, kind: TableName, table: Path, images: Path | None, file: BinaryIO, tell: Progress) -> str:
+    def score(self, kind: TableName, table: Path, images: Path | None, file: BinaryIO, tell: Progress) -> Scored:
         """Writes a table's scores. Ctrl-C takes the job back; where the connection breaks, the job goes on."""
         if images is not None:
             check_folder(images)
-        start = self._client.start_submission if kind == "submission" else self._client.start_batch
         with _told():
-            job = start(table, images, progress=_in_words(tell))
-            content, version = self._wait(job, tell)
-        file.write(content)
-        return version
+            scores = self._wait(self._start(kind, table, images, _in_words(tell)), tell)
+        file.write(scores.read())
+        return Scored(scores.model_version, scores.postprocess)
 
     def model(self) -> dict[str, Any]:
         """What is being served."""
         with _told():
             return asdict(self._client.model())
 
-    def _wait(self, job: Job, tell: Progress) -> tuple[bytes, str]:
+    def _start(self, kind: TableName, table: Path, images: Path | None, told: Progress) -> Job:
+        if kind == "batch":
+            return self._client.start_batch(table, images, progress=told)
+        how: Literal["manifest"] | None = None if kind == "submission" else "manifest"
+        return self._client.start_submission(table, images, progress=told, postprocess=how)
+
+    def _wait(self, job: Job, tell: Progress) -> Scores:
         try:
-            scores = self._client.wait(job.id, progress=_in_words(tell), delete_after=True)
+            return self._client.wait(job.id, progress=_in_words(tell), delete_after=True)
         except KeyboardInterrupt:
             with suppress(ClientError):  # it is on its way out, and the service forgets the job by itself
                 self._client.delete_job(job.id)
@@ -95,7 +100,6 @@ class RemoteEngine:
                 advice=f"The job goes on there; its answer will be at {self._url}/jobs/{job.id}/result",
                 code=ExitCode.SERVICE,
             ) from error
-        return scores.read(), scores.model_version
 
 
 def _in_words(tell: Progress) -> Progress:
@@ -116,6 +120,9 @@ def _told() -> Iterator[None]:
 
 
 def _refused(error: ProblemError) -> CommandError:
+    if not error.type:  # a proxy's answer, or another program's
+        advice = "Is the address right, and does the service run behind it? --url is what the page has as its address."
+        return CommandError(error.detail, error.problems, advice, ExitCode.SERVICE)
     request = f", request_id {error.request_id}" if error.request_id else ""
     message = f"the service says: {error.detail.rstrip('. ')} ({error.status} {error.type or error.title}{request})"
     if error.status == HTTPStatus.NOT_IMPLEMENTED:

@@ -8,11 +8,12 @@ import typer
 import uvicorn
 
 from app import logs
-from app.lifecycle import Server, load_served
+from app.lifecycle import Server
 from app.main import create_service
 from app.protocol import BoundedProtocol
 from app.reid.errors import ReidError
 from app.settings import load_settings
+from app.workers import load_served
 
 # Connections that wait for their turn to be accepted.
 _BACKLOG = 2048
@@ -36,7 +37,12 @@ def run(host: str, port: int) -> None:
         service.asgi, host=host, port=port, http=BoundedProtocol, loop="uvloop", ws="none", access_log=False,
         log_config=logs.configure(sys.stderr.isatty()), backlog=_BACKLOG, timeout_graceful_shutdown=_CLOSE_S,
     )  # fmt: skip
-    Server(config, service.lifecycle).run_until_ended()  # status 3 where it cannot start: the port is taken
+    try:
+        Server(config, service.lifecycle).run_until_ended()
+    except SystemExit:  # status 3, after a line in the log: nearly always another program has the port
+        why = "the reason is above; --host and --port name another place to listen"
+        typer.echo(f"jaguar-reid: the service could not start on {host}, port {port}: {why}", err=True)
+        raise
     if service.workers.busy:  # a thread that never returns would keep the process
         sys.stderr.flush()
         os._exit(0)

@@ -15,7 +15,7 @@ from app.client.images import Images
 from app.client.options import connection_options, default_retries, default_split, default_timeouts
 from app.client.retries import Retries
 from app.client.sources import Photo, Table
-from app.client.tables import BATCH, SUBMISSION, Out, Wish
+from app.client.tables import BATCH, Out, Postprocess, Wish, submission_call
 
 
 class AsyncClient:
@@ -91,20 +91,28 @@ class AsyncClient:
         as_job: bool = False,
         progress: Progress | None = None,
         delete_after: bool = False,
+        postprocess: Postprocess | None = None,
     ) -> Scores:
         """Like `Client.submission`."""
         wish = Wish(out, as_job, progress, delete_after)
-        return await run_async(tables.score(self._exchange, SUBMISSION, test, images, wish), self._http)
+        call = submission_call(postprocess)
+        return await run_async(tables.score(self._exchange, call, test, images, wish), self._http)
 
     async def start_batch(self, pairs: Table, images: Images | None = None, *, progress: Progress | None = None) -> Job:
         """Like `Client.start_batch`."""
         return await run_async(tables.start(self._exchange, BATCH, pairs, images, progress), self._http)
 
     async def start_submission(
-        self, test: Table, images: Images | None = None, *, progress: Progress | None = None
+        self,
+        test: Table,
+        images: Images | None = None,
+        *,
+        progress: Progress | None = None,
+        postprocess: Postprocess | None = None,
     ) -> Job:
         """Like `Client.start_submission`."""
-        return await run_async(tables.start(self._exchange, SUBMISSION, test, images, progress), self._http)
+        call = submission_call(postprocess)
+        return await run_async(tables.start(self._exchange, call, test, images, progress), self._http)
 
     async def job(self, job_id: str) -> Job:
         """Like `Client.job`."""

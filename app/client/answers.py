@@ -35,7 +35,11 @@ class Similarity:
 
 @dataclass(frozen=True)
 class Model:
-    """What is being served. preprocess, metrics: as the bundle's manifest has them."""
+    """What is being served.
+
+    preprocess, metrics, calibration: as the bundle's manifest has them. prior: the share of same pairs that
+    probabilities assume. The last two are None while the model is uncalibrated, and of a service that tells neither.
+    """
 
     model_version: str
     name: str
@@ -48,6 +52,8 @@ class Model:
     calibrated: bool
     runtime: str
     precision: str
+    calibration: dict[str, Any] | None = None
+    prior: float | None = None
 
 
 @dataclass(frozen=True)
@@ -77,11 +83,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Scores:
-    """A CSV with its scores: in memory as `content`, or in the file `path` where `out` named one."""
+    """A CSV with its scores: in memory as `content`, or in the file `path` where `out` named one.
+
+    postprocess: what was done to a submission's scores, `none` where nothing was; None where it was not asked for.
+    """
 
     model_version: str
     content: bytes | None
     path: Path | None
+    postprocess: str | None = None
 
     def read(self) -> bytes:
         """The CSV's bytes, wherever they are."""

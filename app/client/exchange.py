@@ -1,6 +1,7 @@
 """One question and its answer: asked again where that helps, and every failure told as the client's own."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -142,7 +143,7 @@ def read_problem(body: object, status: int, wait_s: float | None = None) -> Prob
 
 def connection_failed(base_url: str, request: Request, error: httpx2.RequestError) -> ConnectionFailedError:
     """The sentence for what happened on the way."""
-    reason = str(error) or type(error).__name__
+    reason = re.sub(r"^\[Errno -?\d+\] ", "", str(error)).lower() or type(error).__name__
     match error:
         case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.ProxyError():
             text = f"{base_url} cannot be reached ({reason}); does the service run there, and is the address right?"

@@ -79,6 +79,8 @@ def saved(out: str | os.PathLike[str]) -> Iterator[SavedFile]:
     path = Path(out).resolve()  # through a link, to what it stands for
     if path.is_dir():
         raise InputError(f"{quote(str(out))} is a folder; name a file in it")
+    if path.exists() and not path.is_file():  # /dev/null, a pipe: what is renamed onto it would take its place
+        raise InputError(f"{quote(str(out))} is a device or a pipe, which a file would replace; name a file")
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     with _disk_errors(path):
         file = unfinished.open("xb")

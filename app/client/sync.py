@@ -15,7 +15,7 @@ from app.client.images import Images
 from app.client.options import connection_options, default_retries, default_split, default_timeouts
 from app.client.retries import Retries
 from app.client.sources import Photo, Table
-from app.client.tables import BATCH, SUBMISSION, Out, Wish
+from app.client.tables import BATCH, Out, Postprocess, Wish, submission_call
 
 
 class Client:
@@ -128,27 +128,37 @@ class Client:
         as_job: bool = False,
         progress: Progress | None = None,
         delete_after: bool = False,
+        postprocess: Postprocess | None = None,
     ) -> Scores:
         """The competition's `test.csv` in, `submission.csv` out; everything else as for `batch`.
+
+        postprocess: "manifest" for what the model's manifest says is worth doing to the scores of a whole table.
 
         >>> client.submission("test.csv", images="photos", out="submission.csv", as_job=True).path.name
         'submission.csv'
         """
         wish = Wish(out, as_job, progress, delete_after)
-        return run(tables.score(self._exchange, SUBMISSION, test, images, wish), self._http)
+        return run(tables.score(self._exchange, submission_call(postprocess), test, images, wish), self._http)
 
     def start_batch(self, pairs: Table, images: Images | None = None, *, progress: Progress | None = None) -> Job:
         """Hands a table in, and waits no longer than until it is safe on the service's disk."""
         return run(tables.start(self._exchange, BATCH, pairs, images, progress), self._http)
 
-    def start_submission(self, test: Table, images: Images | None = None, *, progress: Progress | None = None) -> Job:
+    def start_submission(
+        self,
+        test: Table,
+        images: Images | None = None,
+        *,
+        progress: Progress | None = None,
+        postprocess: Postprocess | None = None,
+    ) -> Job:
         """Likewise for `test.csv`.
 
         >>> job = client.start_submission("test.csv", images="photos")
         >>> client.wait(job.id).read().decode().splitlines()[0]
         'row_id,similarity'
         """
-        return run(tables.start(self._exchange, SUBMISSION, test, images, progress), self._http)
+        return run(tables.start(self._exchange, submission_call(postprocess), test, images, progress), self._http)
 
     def job(self, job_id: str) -> Job:
         """How a job stands. Raises NotFoundError where there is none."""

@@ -3,8 +3,9 @@
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 from urllib.parse import quote
 
 from app.client.answers import Job, Scores, read_json
@@ -30,8 +31,10 @@ from app.client.sources import Table, bytes_source, table_bytes
 from app.reid.tables import GALLERY, QUERY, ROW_ID, PairTable, read_pairs, read_test
 
 Out = str | os.PathLike[str]
+Postprocess = Literal["manifest"]
 
 CSV = "text/csv"
+POSTPROCESS_HEADER = "x-postprocess"
 SENDING, AWAY = "sending", "away"
 # The service says how many rows are too many.
 _NO_LIMIT = 10**9
@@ -53,6 +56,7 @@ class TableCall:
 
 BATCH = TableCall("/similarity/batch", "pairs", (QUERY, GALLERY), read_pairs)
 SUBMISSION = TableCall("/submission", "test_csv", (ROW_ID, QUERY, GALLERY), read_test)
+POSTPROCESSED = replace(SUBMISSION, path="/submission?postprocess=manifest")
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,13 @@ class Wish:
         """Raises InputError."""
         if self.delete_after and not self.as_job:
             raise InputError("delete_after=True goes with as_job=True: without a job there is nothing to delete")
+
+
+def submission_call(postprocess: Postprocess | None) -> TableCall:
+    """The call for a submission, with or without post-processing. Raises InputError."""
+    if postprocess not in (None, "manifest"):
+        raise InputError(f'postprocess={postprocess!r} is none; "manifest" asks for what the model\'s manifest says')
+    return SUBMISSION if postprocess is None else POSTPROCESSED
 
 
 def score(exchange: Exchange, call: TableCall, table: Table, images: Images | None, wish: Wish) -> Program[Scores]:
@@ -205,11 +216,11 @@ def _fetch(
     exchange: Exchange, request: Request, place: _Place, sent: Callable[[int], object] | None
 ) -> Program[Scores]:
     reply = yield from exchange.ask(request, place, sent)
-    version = version_of(reply)
+    version, postprocess = version_of(reply), reply.headers.get(POSTPROCESS_HEADER)
     if isinstance(place, Memory):
-        return Scores(version, place.content, None)
+        return Scores(version, place.content, None, postprocess)
     yield from do(Local(place.keep))
-    return Scores(version, None, place.path)
+    return Scores(version, None, place.path, postprocess)
 
 
 def _form(call: TableCall, table: Table, images: Images | None) -> Form:

@@ -35,6 +35,7 @@ class Job:
     created, started, finished: seconds since 1970.
     model_version: of the embeddings so far; None before the first.
     photos: a fingerprint of which photos those are, in which order; None before the first.
+    postprocess: what is done to the scores; None before it is known, and where it was not asked for.
     attempts: how often it was started since its last durable row.
     size: bytes of disk that it takes, or may come to take while it is not finished.
     problem: a problem's JSON where it failed.
@@ -52,6 +53,7 @@ class Job:
     finished: float | None = None
     model_version: str | None = None
     photos: str | None = None
+    postprocess: str | None = None
     attempts: int = 0
     problem: dict[str, Any] | None = None
     request_id: str = ""

@@ -8,12 +8,12 @@ from functools import partial
 
 from starlette.datastructures import UploadFile
 
-from app.reid.scoring import BATCH, SUBMISSION, PhotoPairs, TableKind, find_photos
+from app.reid.scoring import BATCH, POSTPROCESSED, SUBMISSION, PhotoPairs, TableKind, find_photos
 from app.reid.tables import PairTable
 from app.settings import Settings
 from app.uploads import photo_source
 
-KINDS = {kind.name: kind for kind in (SUBMISSION, BATCH)}
+KINDS = {kind.name: kind for kind in (SUBMISSION, POSTPROCESSED, BATCH)}
 # The answer repeats the CSV's fields, at worst all of them quoted, and adds up to four of its own to each row.
 _QUOTED, _SCORE_BYTES = 2, 64
 
@@ -50,4 +50,6 @@ async def make_plan(kind: TableKind, data: bytes, uploads: Sequence[UploadFile],
     """
     table = await asyncio.to_thread(partial(kind.read, data, max_rows=settings.max_csv_rows))
     source = await photo_source(uploads, settings)
-    return Plan(kind, table, await asyncio.to_thread(find_photos, table, source))
+    pairs = await asyncio.to_thread(find_photos, table, source)
+    kind.check(pairs)
+    return Plan(kind, table, pairs)

@@ -122,7 +122,7 @@ class Runner:
             return
         _still(await self._shelf.list(JobStore.begin, job.id, time.time()))
         await self.count()
-        model, files = self._workers.model, self._shelf.files(job.id)
+        model, files = KINDS[job.kind].model(self._workers.model), self._shelf.files(job.id)
         with ExitStack() as stack:
             data = await self._shelf.disk(files.csv)
             uploads = await self._shelf.disk(stack.enter_context, files.uploads())
@@ -136,7 +136,13 @@ class Runner:
     async def _embed(self, job: Job, plan: Plan, model: LoadedModel, files: JobFiles) -> None:
         """Embeds what has no row yet. Rows of another model, or of other photos, do not count."""
         done = await self._shelf.disk(files.whole_rows, model.manifest.embedding_dim)
-        now = replace(job, model_version=model.version, photos=plan.fingerprint(), total=plan.photos)
+        now = replace(
+            job,
+            model_version=model.version,
+            photos=plan.fingerprint(),
+            postprocess=plan.kind.applied(model.manifest),
+            total=plan.photos,
+        )
         if (job.model_version, job.photos) != (now.model_version, now.photos) or done > now.total:
             await self._shelf.disk(files.start_rows)
             done = 0
@@ -149,7 +155,8 @@ class Runner:
             await self.count()
 
     def _write(self, plan: Plan, model: LoadedModel, files: JobFiles) -> None:
-        scores = score_pairs(plan.pairs, files.rows(model.manifest.embedding_dim))
+        embeddings, steps = files.rows(model.manifest.embedding_dim), plan.kind.steps(model.manifest)
+        scores = score_pairs(plan.pairs, embeddings, model.scale, steps)
         files.write_result(plan.kind.write(plan.table, scores), self._shelf.check_open)
 
     async def _end_badly(self, job: Job, error: Exception) -> None:

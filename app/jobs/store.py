@@ -35,7 +35,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     photos TEXT,
     attempts INTEGER NOT NULL,
     problem TEXT,
-    request_id TEXT NOT NULL
+    request_id TEXT NOT NULL,
+    postprocess TEXT
 ) STRICT
 """
 
@@ -55,9 +56,20 @@ class JobStore:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=FULL")
                 self._db.execute(_SCHEMA)
+                self._add_missing()
             except BaseException:
                 self._db.close()
                 raise
+
+    def _add_missing(self) -> None:
+        """A list that an earlier version made lacks a column."""
+        if self._lacks("postprocess"):
+            with self._transaction():
+                if self._lacks("postprocess"):  # another process may have been quicker
+                    self._db.execute("ALTER TABLE jobs ADD COLUMN postprocess TEXT")
+
+    def _lacks(self, column: str) -> bool:
+        return column not in {row["name"] for row in self._db.execute("PRAGMA table_info(jobs)")}
 
     def close(self) -> None:
         """Closes the file."""
@@ -130,8 +142,8 @@ class JobStore:
     def describe(self, job: Job) -> bool:
         """Writes down whose embeddings are being made, of which photos, and how many there are."""
         return self._change(
-            "UPDATE jobs SET model_version = ?, photos = ?, done = ?, total = ? WHERE id = ?",
-            job.model_version, job.photos, job.done, job.total, job.id,
+            "UPDATE jobs SET model_version = ?, photos = ?, postprocess = ?, done = ?, total = ? WHERE id = ?",
+            job.model_version, job.photos, job.postprocess, job.done, job.total, job.id,
         )  # fmt: skip
 
     def progress(self, name: str, done: int) -> bool:

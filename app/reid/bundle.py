@@ -6,7 +6,6 @@ The format is described in `model_store/README.md`.
 import glob
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -18,9 +17,12 @@ import numpy as np
 from pydantic import Field, JsonValue, ValidationError, model_validator
 from pydantic_core import from_json
 
+from app.reid.calibration import Calibration
+from app.reid.durable import sync_folder, write_synced
 from app.reid.errors import QUOTE_LIMIT, BundleError, quote
+from app.reid.postprocess import Postprocess
 from app.reid.preprocess import Pixels
-from app.reid.spec import ModelSpec, PreprocessSpec, Spec
+from app.reid.spec import ModelSpec, Pooling, PreprocessSpec, Spec
 
 MANIFEST = "manifest.json"
 TORCH_WEIGHTS = "model.safetensors"
@@ -47,13 +49,24 @@ class Probe(Spec):
     embedding: tuple[float, ...]
 
 
+class Origin(Spec):
+    """A package that the weights were learnt from, and the licences that it states."""
+
+    package: str
+    version: str
+    sha256: Sha256
+    licence: str
+
+
 class Provenance(Spec):
-    """Where the weights come from."""
+    """Where the weights come from. start: the same of the bundle whose weights were the start, None without one."""
 
     config: dict[str, JsonValue]
     seed: int
     git_commit: str | None
     data_fingerprint: str
+    origins: tuple[Origin, ...] = ()
+    start: "Provenance | None" = None
 
 
 class Quantization(Spec):
@@ -85,13 +98,14 @@ class Manifest(Spec):
     name: Name
     created: str
     backbone: str
-    pooling: Literal["avg"] = "avg"
+    pooling: Pooling = "avg"
     embedding_dim: int
     preprocess: PreprocessSpec
     files: dict[str, FileEntry]
     probe: Probe
     quantization: Quantization | None = None
-    calibration: dict[str, JsonValue] | None = None
+    calibration: Calibration | None = None
+    postprocess: Postprocess | None = None
     provenance: Provenance
     metrics: dict[str, JsonValue]
 
@@ -243,12 +257,12 @@ def _write_and_swap(folder: Path, files: Mapping[str, bytes]) -> None:
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
     fresh.chmod(0o755)  # mkdtemp's 0700 would keep the service's own user out
     for name, data in files.items():
-        _write_synced(fresh / name, data)
-    _sync_folder(fresh)
+        write_synced(fresh / name, data)
+    sync_folder(fresh)
     if folder.exists():
         folder.rename(_previous(folder))
     fresh.rename(folder)
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
     shutil.rmtree(_previous(folder), ignore_errors=True)
 
 
@@ -277,18 +291,3 @@ def _sweep(folder: Path) -> None:
 def _remove_unfinished(folder: Path) -> None:
     for left in folder.parent.glob(f".{glob.escape(folder.name)}.new-*"):
         shutil.rmtree(left, ignore_errors=True)
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

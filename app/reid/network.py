@@ -5,11 +5,34 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.reid.errors import BundleError, ConfigError
 from app.reid.spec import ModelSpec
+
+GEM_POWER = "global_pool.p"  # how the name of GeM's exponent ends
+
+
+class GeM(nn.Module):
+    """Generalised mean over places: `(mean of max(x, 1e-6) ** p) ** (1 / p)`; p is learnt and starts at 3.
+
+    p = 1 is the mean of what is positive, large p comes near the maximum. Source: Radenović et al. 2018, "Fine-tuning
+    CNN Image Retrieval with No Human Annotation", eq. 3.
+    """
+
+    def __init__(self, *, flatten: bool) -> None:
+        """flatten: whether the pooled vectors come as (N, C) and not as (N, C, 1, 1)."""
+        super().__init__()
+        self.p = nn.Parameter(torch.tensor([3.0]))
+        self._flatten = flatten
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, h, w) -> (N, C, 1, 1) or (N, C), float32: powers of small numbers are lost in fewer bits."""
+        positive = features.float().clamp(min=1e-6)
+        pooled = positive.pow(self.p).mean(dim=(2, 3), keepdim=True).pow(1.0 / self.p)
+        return pooled.flatten(1) if self._flatten else pooled
 
 
 class EmbeddingModel(nn.Module):
@@ -25,11 +48,13 @@ class EmbeddingModel(nn.Module):
         """Builds the network with random weights. drop_path: stochastic depth rate in [0, 1), training only.
 
         Raises:
-            ConfigError: timm knows no such backbone, or it takes no drop_path or no average pooling.
+            ConfigError: timm knows no such backbone, or it takes no drop_path or not this pooling.
         """
         super().__init__()
         self.spec = spec
         self.backbone = create_backbone(spec.backbone, drop_path=drop_path)
+        if spec.pooling == "gem":
+            _put_gem(self.backbone, spec.backbone)
         # Some networks end in a layer of another width than their last feature map, num_features.
         self.linear = nn.Linear(self.backbone.head_hidden_size, spec.embedding_dim)
         self.batch_norm = nn.BatchNorm1d(spec.embedding_dim)
@@ -40,13 +65,24 @@ class EmbeddingModel(nn.Module):
 
     def neck_output(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, D), what BatchNorm gives before the unit sphere; the training head sits on it."""
-        return self._neck(self.backbone(images))
+        return self.neck(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, C), what the backbone gives, pooled."""
+        pooled: Tensor = self.backbone(images)
+        return pooled
+
+    def neck(self, pooled: Tensor) -> Tensor:
+        """(N, C) pooled features -> (N, D), what BatchNorm gives; in training mode each row depends on the others."""
+        z: Tensor = self.batch_norm(self.linear(pooled))
+        return z
 
     @property
     def has_places(self) -> bool:
         """Whether the embedding is a sum over places: average pooling, then LayerNorm or nothing, then the neck."""
         return (
-            isinstance(self.backbone, timm.models.ConvNeXt)
+            self.spec.pooling == "avg"
+            and isinstance(self.backbone, timm.models.ConvNeXt)
             and isinstance(getattr(self.backbone.head, "pre_logits", nn.Identity()), nn.Identity)
             and isinstance(self._head_norm, (nn.LayerNorm, nn.Identity))
         )
@@ -63,18 +99,15 @@ class EmbeddingModel(nn.Module):
             ValueError: a network for which this does not hold.
         """
         if not self.has_places:
-            raise ValueError(f"the embedding of {self.spec.backbone} is no sum over places")
+            pooled = f"{self.spec.backbone} with {self.spec.pooling} pooling"
+            raise ValueError(f"the embedding of {pooled} is no sum over places")
         features: Tensor = self.backbone.forward_features(images)
-        z = self._neck(self.backbone.forward_head(features, pre_logits=True))
+        z = self.neck(self.backbone.forward_head(features, pre_logits=True))
         norm = z.norm(dim=1, keepdim=True)
         shares = F.linear(self._normalised_places(features), self.linear.weight * self._batch_norm_scale[:, None])
         constant = z - shares.mean(dim=(1, 2))  # d, without writing each of its terms a second time
         places = (shares + constant[:, None, None, :]) / (shares.shape[1] * shares.shape[2] * norm[:, None, None, :])
         return z / norm, places
-
-    def _neck(self, pooled: Tensor) -> Tensor:
-        z: Tensor = self.batch_norm(self.linear(pooled))
-        return z
 
     @property
     def _head_norm(self) -> nn.Module:
@@ -117,6 +150,24 @@ def create_backbone(name: str, *, drop_path: float = 0.0, pretrained: bool = Fal
     except (TypeError, AssertionError) as error:  # how timm's networks refuse an option
         wanted = ["average pooling", *options]
         raise ConfigError(f"the backbone {name!r} cannot be built with {' and '.join(wanted)}: {error}") from error
+
+
+def _put_gem(backbone: nn.Module, name: str) -> None:
+    """Puts GeM in the place of timm's average.
+
+    Raises:
+        ConfigError: the backbone has none in one place over feature maps of the form (N, C, h, w).
+    """
+    pools = {
+        path: module
+        for path, module in backbone.named_modules()
+        if isinstance(module, SelectAdaptivePool2d) and path.rpartition(".")[2] == "global_pool"
+    }
+    pooled = {path: pool(torch.zeros(1, 2, 3, 4)) for path, pool in pools.items()}
+    if [len(vector.flatten()) for vector in pooled.values()] != [2]:  # 4 where channels come last
+        raise ConfigError(f'the backbone {name!r} cannot be built with model.pooling = "gem"; a ConvNeXt can')
+    ((path, vector),) = pooled.items()
+    backbone.set_submodule(path, GeM(flatten=vector.ndim == 2))
 
 
 def load_weights(model: EmbeddingModel, weights: dict[str, Tensor], source: str) -> None:

@@ -4,14 +4,18 @@ The road of both kinds of table: `kind.read` -> `find_photos` -> embed its `phot
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
+from itertools import chain, repeat
 from typing import Protocol
 
 import numpy as np
 
+from app.reid.bundle import Manifest
+from app.reid.calibration import Scale
+from app.reid.embedder import LoadedModel
 from app.reid.errors import LookupFailedError, quote
 from app.reid.photos import Photo, PhotoSource
+from app.reid.postprocess import Postprocess, check_photos, postprocess
 from app.reid.similarity import Float32, Float64, Index, cosine_pairs, unit_interval
 from app.reid.tables import (
     ROW_ID,
@@ -39,10 +43,14 @@ class PhotoPairs:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """(M,) cosine in [-1, 1] and similarity in [0, 1] of each pair, in the table's order."""
+    """(M,) cosine in [-1, 1] and similarity in [0, 1] of each pair, in the table's order, and what they are told in.
+
+    Of post-processed scores the cosine is 2 similarity - 1, and nothing is known of what they mean.
+    """
 
     cosine: Float64
     similarity: Float64
+    scale: Scale | None = None
 
 
 class ReadTable(Protocol):
@@ -56,7 +64,8 @@ class ReadTable(Protocol):
 class TableKind:
     """A sort of table: what its CSV must have, and what is written for it.
 
-    `part` is what requests and errors call the CSV, `filename` what the answer is called.
+    `part` is what requests and errors call the CSV, `filename` what the answer is called. `postprocessed`: whether the
+    manifest's post-processing makes the scores.
     """
 
     name: str
@@ -64,6 +73,25 @@ class TableKind:
     filename: str
     read: ReadTable
     write: Callable[[PairTable, Scores], Iterator[str]]
+    postprocessed: bool = False
+
+    def check(self, pairs: PhotoPairs) -> None:
+        """Raises RowLimitError where a table has more photos than this can take, before any is embedded."""
+        if self.postprocessed:
+            check_photos(len(pairs.photos))
+
+    def steps(self, manifest: Manifest) -> Postprocess | None:
+        """What is done to the scores, with a bundle of this manifest."""
+        return manifest.postprocess if self.postprocessed else None
+
+    def applied(self, manifest: Manifest) -> str | None:
+        """The same as the `X-Postprocess` header names it; None where it was not asked for."""
+        return str(self.steps(manifest) or "none") if self.postprocessed else None
+
+    def model(self, served: LoadedModel) -> LoadedModel:
+        """The model that embeds the photos, where this one is served."""
+        steps = self.steps(served.manifest)
+        return served.mirrored() if steps is not None and steps.flip else served
 
 
 def find_photos(table: PairTable, source: PhotoSource) -> PhotoPairs:
@@ -100,10 +128,19 @@ def _find(table: PairTable, source: PhotoSource) -> dict[str, Photo]:
     return found
 
 
-def score_pairs(pairs: PhotoPairs, embeddings: Float32) -> Scores:
-    """(len(pairs.photos), D) embeddings, in the order of `pairs.photos` -> the scores of all pairs."""
-    cosine = cosine_pairs(embeddings, pairs.query, pairs.gallery)
-    return Scores(cosine, unit_interval(cosine))
+def score_pairs(
+    pairs: PhotoPairs, embeddings: Float32, scale: Scale | None = None, steps: Postprocess | None = None
+) -> Scores:
+    """(len(pairs.photos), D) embeddings, in the order of `pairs.photos` -> the scores of all pairs.
+
+    Raises:
+        RowLimitError: steps, and more photos than they can take.
+    """
+    if steps is None:
+        cosine = cosine_pairs(embeddings, pairs.query, pairs.gallery)
+        return Scores(cosine, unit_interval(cosine), scale)
+    similarity = postprocess(embeddings, steps)[pairs.query, pairs.gallery]
+    return Scores(2 * similarity - 1, similarity)
 
 
 def _write_submission(table: PairTable, scores: Scores) -> Iterator[str]:
@@ -114,8 +151,18 @@ def _write_batch(table: PairTable, scores: Scores) -> Iterator[str]:
     """Probability and verdict are empty while the bundle is uncalibrated."""
     cosine, similarity = (map(format_score, _floats(values)) for values in (scores.cosine, scores.similarity))
     return write_scored_pairs(
-        table, ((first, second, "", "") for first, second in zip(cosine, similarity, strict=True))
+        table,
+        ((first, second, *read) for first, second, read in zip(cosine, similarity, _readings(scores), strict=True)),
     )
+
+
+def _readings(scores: Scores) -> Iterator[tuple[str, str]]:
+    """Probability and verdict of each pair as the CSV has them."""
+    scale = scores.scale
+    if scale is None:
+        return repeat(("", ""), len(scores.similarity))
+    probability = map(format_score, _floats(scale.probability(scores.similarity)))
+    return zip(probability, map(scale.verdict, _floats(scores.similarity)), strict=True)
 
 
 def _floats(values: Float64) -> Iterator[float]:
@@ -126,4 +173,5 @@ def _floats(values: Float64) -> Iterator[float]:
 
 
 SUBMISSION = TableKind("submission", "test_csv", "submission.csv", read_test, _write_submission)
+POSTPROCESSED = replace(SUBMISSION, name="postprocessed-submission", postprocessed=True)
 BATCH = TableKind("batch", "pairs", "pairs.csv", read_pairs, _write_batch)

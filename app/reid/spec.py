@@ -8,6 +8,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Channel = Annotated[int, Field(ge=0, le=255)]
+Pooling = Literal["avg", "gem"]
 Side = Annotated[int, Field(ge=16, le=4096)]
 StdDev = Annotated[float, Field(gt=0)]
 
@@ -48,8 +49,12 @@ class PreprocessSpec(Spec):
 
 
 class ModelSpec(Spec):
-    """The network: a timm backbone by name, its pooling, and the length of the embedding."""
+    """The network: a timm backbone by name, its pooling, and the length of the embedding.
+
+    pooling: over the last feature map: `avg`, its mean, or `gem`, a mean of powers whose exponent is learnt
+    (`network.GeM`), for which no heat map can be drawn.
+    """
 
     backbone: str = Field(default="convnext_atto", min_length=1)
-    pooling: Literal["avg"] = "avg"
+    pooling: Pooling = "avg"
     embedding_dim: int = Field(default=512, ge=1, le=65_536)

@@ -17,6 +17,7 @@ from app.workers import Workers
 
 VERSION_HEADER = "X-Model-Version"
 VERSION_DOCS = {VERSION_HEADER: {"description": "The model_version.", "schema": {"type": "string"}}}
+POSTPROCESS_HEADER = "X-Postprocess"
 PHOTO_TYPES = "image/jpeg, image/png, image/webp"
 IMAGES_TYPES = f"{PHOTO_TYPES}, application/zip"
 # The one part that may come more than once.

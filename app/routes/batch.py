@@ -11,7 +11,7 @@ from app.routes.pairs import IMAGES_HELP, TableCall, csv_responses
 
 PAIRS = "query_image,gallery_image,site\na.jpg,b.jpg,river\n"
 EXAMPLE = """query_image,gallery_image,site,cosine,similarity,probability,verdict
-a.jpg,b.jpg,river,0.746818246,0.873409123,,
+a.jpg,b.jpg,river,0.746818246,0.873409123,0.913402117,uncertain
 """
 
 router = APIRouter(dependencies=[Depends(only_known)])

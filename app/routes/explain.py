@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, File, Header, Query, Response, UploadFil
 from app.errors import ExplainUnavailableError
 from app.photo_work import Named
 from app.problems import Calls, responses
-from app.reid.embedder import Embedder
+from app.reid.embedder import Embedder, LoadedModel
 from app.reid.errors import ImageError, quote
 from app.reid.explain import (
     DEFAULT_LINKS,
@@ -79,7 +79,7 @@ async def explain(
     drawn = _accepts_png(accept)
     # One after the other: where the client leaves, or the first cannot be read, the second is not taken up.
     query, gallery = [await workers.run(partial(_look_at, model.embedder, *photo, drawn=drawn)) for photo in photos]
-    body = await workers.run(partial(_write, model.version, query, gallery, links, opacity))
+    body = await workers.run(partial(_write, model, query, gallery, links, opacity))
     headers = {VERSION_HEADER: model.version, "Vary": "Accept"}
     return Response(body, media_type=PNG if drawn else "application/json", headers=headers)
 
@@ -113,7 +113,7 @@ def _look_at(embedder: Embedder, name: str, photo: Photo, *, drawn: bool) -> _Se
     return _Seen(places, box, picture.size, Panel(thumbnail(picture, spec), box) if drawn else None)
 
 
-def _write(version: str, query: _Seen, gallery: _Seen, links: int, opacity: float) -> bytes:
+def _write(model: LoadedModel, query: _Seen, gallery: _Seen, links: int, opacity: float) -> bytes:
     """The answer's body: a PNG where there is something to draw on, else JSON."""
     explanation = compare(query.places, gallery.places, links=links)
     if query.panel is not None and gallery.panel is not None:
@@ -123,10 +123,14 @@ def _write(version: str, query: _Seen, gallery: _Seen, links: int, opacity: floa
         PlaceLink(value=link.value, query=_end(query.box, link.query), gallery=_end(gallery.box, link.gallery))
         for link in explanation.links
     ]
+    similarity = unit_interval(np.array([explanation.cosine])).item()
+    probability, verdict = (None, None) if model.scale is None else model.scale.read(similarity)
     answered = SimilarityExplanation(
-        model_version=version,
+        model_version=model.version,
         cosine=explanation.cosine,
-        similarity=unit_interval(np.array([explanation.cosine])).item(),
+        similarity=similarity,
+        probability=probability,
+        verdict=verdict,
         grid_shape=(rows, columns),
         query=_photo(query, explanation.query),
         gallery=_photo(gallery, explanation.gallery),

@@ -15,7 +15,7 @@ from app.jobs import Job, Jobs, State
 from app.jobs.plan import KINDS
 from app.problems import Calls, responses
 from app.reid.scoring import TableKind
-from app.routes import VERSION_DOCS, VERSION_HEADER
+from app.routes import POSTPROCESS_HEADER, VERSION_DOCS, VERSION_HEADER
 from app.schemas import JobStatus
 from app.settings import MIB
 
@@ -52,7 +52,21 @@ _ID: dict[str, Any] = {
     ]
 }
 
+CSV_DOCS: dict[str, Any] = {
+    **VERSION_DOCS,
+    POSTPROCESS_HEADER: {
+        "description": "With `postprocess=manifest`: what was done to the scores; `none` where nothing is worth it.",
+        "schema": {"type": "string"},
+    },
+}
+
 router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+
+def table_headers(kind: TableKind, version: str, postprocess: str | None) -> dict[str, str]:
+    """Of a CSV that a model made; postprocess: what was done to its scores, None where that was not asked for."""
+    headers = {"Content-Disposition": f'attachment; filename="{kind.filename}"', VERSION_HEADER: version}
+    return headers if postprocess is None else {**headers, POSTPROCESS_HEADER: postprocess}
 
 
 async def _jobs(request: Request) -> Jobs:
@@ -120,7 +134,7 @@ async def status(job: Annotated[Job, Depends(_found)]) -> JobStatus:
         200: {
             "description": "The CSV.",
             "content": {"text/csv": {"schema": {"type": "string"}}},
-            "headers": VERSION_DOCS,
+            "headers": CSV_DOCS,
         },
         **_NO_RESULT,
         **_PROBLEMS,
@@ -133,11 +147,8 @@ async def result(opened: Annotated[tuple[Job, BinaryIO], Depends(_opened)]) -> S
     `curl localhost:8000/jobs/ID/result -o submission.csv`
     """
     job, file = opened
-    headers = {
-        "Content-Disposition": f'attachment; filename="{KINDS[job.kind].filename}"',
-        "Content-Length": str(job.size),
-        VERSION_HEADER: job.model_version or "",
-    }
+    headers = table_headers(KINDS[job.kind], job.model_version or "", job.postprocess)
+    headers["Content-Length"] = str(job.size)
     return StreamingResponse(_pieces(file), media_type="text/csv", headers=headers)
 
 
@@ -182,6 +193,7 @@ def _status(job: Job) -> JobStatus:
             "started": _time(job.started),
             "finished": _time(job.finished),
             "model_version": job.model_version,
+            "postprocess": job.postprocess,
             "problem": job.problem,
             "result": f"/jobs/{job.id}/result" if job.state is State.DONE else None,
         }

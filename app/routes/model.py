@@ -40,7 +40,9 @@ def _info(response: Response, served: LoadedModel, settings: Settings) -> ModelI
         pooling=manifest.pooling,
         preprocess=manifest.preprocess,
         metrics=dict(manifest.metrics),
-        calibrated=manifest.calibration is not None,
+        calibrated=served.scale is not None,
         runtime=settings.runtime,
         precision=settings.precision,
+        calibration=served.scale and served.scale.calibration,
+        prior=served.scale and served.scale.prior,
     )

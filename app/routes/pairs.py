@@ -11,8 +11,8 @@ from starlette.responses import StreamingResponse
 from app.jobs.plan import make_plan
 from app.problems import Calls, responses
 from app.reid.scoring import TableKind, score_pairs
-from app.routes import VERSION_DOCS, VERSION_HEADER, ModelDep, SettingsDep, WorkersDep
-from app.routes.jobs import ACCEPTED, JobsDep, WantsJob, take_job
+from app.routes import ModelDep, SettingsDep, WorkersDep
+from app.routes.jobs import ACCEPTED, CSV_DOCS, JobsDep, WantsJob, table_headers, take_job
 from app.uploads import read_csv
 
 IMAGES_HELP = (
@@ -24,7 +24,7 @@ IMAGES_HELP = (
 def csv_responses(example: str) -> dict[int | str, dict[str, Any]]:
     """OpenAPI: a CSV that looks like `example`, or a problem."""
     content = {"text/csv": {"schema": {"type": "string"}, "example": example}}
-    made = {"description": "A CSV.", "content": content, "headers": VERSION_DOCS}
+    made = {"description": "A CSV.", "content": content, "headers": CSV_DOCS}
     return {200: made, **ACCEPTED, **responses(Calls.PHOTOS, Calls.TABLES)}
 
 
@@ -50,11 +50,10 @@ class TableCall:
         if self.wants_job:
             return await take_job(self.jobs, kind, upload, images)
         plan = await make_plan(kind, await read_csv(upload, kind.part, self.settings), images, self.settings)
-        embeddings = await self.workers.embed(plan.pairs.photos, self.model, decode_first=True)
-        scores = await asyncio.to_thread(score_pairs, plan.pairs, embeddings)
-        headers = {
-            "Content-Disposition": f'attachment; filename="{kind.filename}"',
-            VERSION_HEADER: self.model.version,
-        }
+        model = kind.model(self.model)
+        embeddings = await self.workers.embed(plan.pairs.photos, model, decode_first=True)
+        steps = kind.steps(model.manifest)
+        scores = await asyncio.to_thread(score_pairs, plan.pairs, embeddings, model.scale, steps)
+        headers = table_headers(kind, model.version, kind.applied(model.manifest))
         # Starlette asks for each piece in a thread: some thousand rows, 10 ms of work, so that the hops do not count.
         return StreamingResponse(kind.write(plan.table, scores), media_type="text/csv", headers=headers)

@@ -39,11 +39,13 @@ async def similarity(
         photos.append((f"{part} {quote(upload.filename or '')}", UploadedPhoto(upload.file)))
     embeddings = await workers.embed(photos, model)
     cosine = cosine_matrix(embeddings[:1], embeddings[1:])
+    score = float(unit_interval(cosine)[0, 0])
+    probability, verdict = (None, None) if model.scale is None else model.scale.read(score)
     response.headers[VERSION_HEADER] = model.version
     return Similarity(
         model_version=model.version,
-        similarity=float(unit_interval(cosine)[0, 0]),
+        similarity=score,
         cosine=float(cosine[0, 0]),
-        probability=None,
-        verdict=None,
+        probability=probability,
+        verdict=verdict,
     )

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from training.coats import coat, draw_shot, plan_test
+from training.coats import animal, draw_shot, plan_test
 
 FOLDER = Path(__file__).parents[2] / "runs" / "bench-photos"
 PHOTOS, DRAWN, SEED = 371, 47, 3
@@ -69,7 +69,7 @@ def bench_photos(folder: Path = FOLDER, workers: int = 2) -> BenchPhotos:
 def draw(folder: Path, number: int) -> str:
     """Draws one photo, makes its variants, and writes down what they are; returns its name."""
     shot = plan_test(SEED, DRAWN // 2, DRAWN)[number]
-    drawn = draw_shot(coat(SEED, shot.identity, shot.flank), SEED, shot, SIZE)
+    drawn = draw_shot(animal(SEED, shot.identity, shot.flank), SEED, shot, SIZE)
     facts = []
     for variant in range(2 * len(TURNS)):
         photo = variant * DRAWN + number  # variants of one drawn photo lie far apart

@@ -22,7 +22,10 @@ from training.state import RunFolder
 from training.train import Trainer, Watcher
 
 ROOT = Path(__file__).parents[2]
-OFF = ("brightness", "contrast", "saturation", "grey", "rotate", "translate", "scale", "perspective", "erase", "flip")
+OFF = (
+    "brightness", "contrast", "saturation", "grey", "rotate", "translate", "scale", "perspective", "erase", "flip",
+    "background",
+)  # fmt: skip
 
 
 class EndOfRoundError(Exception):

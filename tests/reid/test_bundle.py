@@ -25,6 +25,7 @@ from app.reid.bundle import (
     save_bundle,
     update_bundle,
 )
+from app.reid.calibration import Calibration, Logistic
 from app.reid.embedder import load_model
 from app.reid.errors import BundleError
 from app.reid.spec import ModelSpec
@@ -119,7 +120,7 @@ class TestDamage:
             (lambda v: v["probe"].update(embedding=["x"]), "probe.embedding.0"),
             (lambda v: v["files"][ONNX_WEIGHTS].update(sha256="0" * 63), "files.model.onnx.sha256"),
             (lambda v: v["files"][ONNX_WEIGHTS].update(bytes=0), "files.model.onnx.bytes"),
-            (lambda v: v.update(pooling="gem"), "pooling"),
+            (lambda v: v.update(pooling="max"), "pooling"),
         ],
     )
     def test_a_manifest_field_that_cannot_be_used_is_named(
@@ -314,7 +315,7 @@ class TestVersion:
             {"name": "other"},
             {"created": "1999-01-01"},
             {"metrics": {"id_map": 0.9}},
-            {"calibration": {"slope": 2.0}},
+            {"calibration": Calibration.fitted("0" * 12, Logistic(slope=2, intercept=0), (1, 0), {})},
             {"probe": {"seed": 4, "embedding": [1.0]}},
             {"provenance": {"config": {"a": 1}, "seed": 9, "git_commit": "abc", "data_fingerprint": "x"}},
             {"files": {ONNX_WEIGHTS: file_entry(WEIGHTS), TORCH_WEIGHTS: file_entry(b"x")}},

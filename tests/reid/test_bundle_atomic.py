@@ -96,7 +96,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, type[Bas
             monkeypatch.setattr(owner, name, counted)
 
         wrap(module.tempfile, "mkdtemp")
-        wrap(module.os, "fsync")
+        wrap(os, "fsync")
         wrap(module.shutil, "rmtree")
         wrap(Path, "rename")
         wrap(Path, "open")

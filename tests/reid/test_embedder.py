@@ -17,6 +17,7 @@ from app.reid.bundle import (
     INT8_WEIGHTS,
     MANIFEST,
     ONNX_WEIGHTS,
+    Bundle,
     Manifest,
     Quantization,
     file_entry,
@@ -24,7 +25,8 @@ from app.reid.bundle import (
     save_bundle,
     update_bundle,
 )
-from app.reid.embedder import Embedder, load_model
+from app.reid.calibration import Scale
+from app.reid.embedder import Embedder, check_fitted, load_model, mean_direction
 from app.reid.errors import BundleError, ConfigError, ImageError, PixelLimitError
 from app.reid.runtime import OnnxRuntime
 from tests.conftest import TINY_DIM, TINY_SPEC, tiny_forward, tiny_manifest, tiny_onnx
@@ -107,6 +109,75 @@ def test_a_loaded_model_knows_its_manifest_and_version(tiny_bundle: Path) -> Non
     assert model.manifest == open_bundle(tiny_bundle).manifest
     assert model.version == open_bundle(tiny_bundle).model_version(ONNX_WEIGHTS, "onnx", "float32")
     assert model.embedder.batch_size == 1
+
+
+class TestMirror:
+    """The mean with the mirror image: a direction of its own, under a version of its own."""
+
+    def test_by_another_road(self, tiny_bundle: Path, draw: Draw, encode: Encode) -> None:
+        model = load_model(tiny_bundle)
+        mirrored = model.mirrored()
+        mean = by_another_road(draw(1)) + by_another_road(draw(1).transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+        found = mirrored.embedder.embed(encode(draw(1)))
+        np.testing.assert_allclose(found, mean / np.linalg.norm(mean), atol=1e-5)
+        assert found.dtype == np.float32
+        turned = mirrored.embedder.embed(encode(draw(1).transpose(Image.Transpose.FLIP_LEFT_RIGHT)))
+        np.testing.assert_allclose(turned, found, atol=1e-6)
+
+    def test_it_has_a_version_of_its_own(self, calibrated_bundle: Path) -> None:
+        """And no scale: its similarities are others than those that were calibrated."""
+        model = load_model(calibrated_bundle)
+        assert len({model.version, model.mirrored().version}) == 2
+        assert model.mirrored().version == load_model(calibrated_bundle).mirrored().version
+        assert model.mirrored().scale is None
+        assert int(model.mirrored().version, 16) >= 0
+
+    def test_opposite_directions_have_no_mean(self) -> None:
+        ones = np.ones((1, 4), dtype=np.float32) / 2
+        assert np.isnan(mean_direction(ones, -ones)).all()
+
+
+class TestScale:
+    """What similarities mean comes with the bundle, for the weights that it was fitted for and no others."""
+
+    @staticmethod
+    def no_draft(values: dict[str, Any]) -> None:
+        values["preprocess"].update(jpeg_draft=False)
+
+    def test_it_is_the_manifests(self, calibrated_bundle: Path, tiny_bundle: Path) -> None:
+        assert load_model(tiny_bundle).scale is None
+        manifest = open_bundle(calibrated_bundle).manifest
+        scale, rare = load_model(calibrated_bundle).scale, load_model(calibrated_bundle, prior=0.1).scale
+        assert scale == Scale(manifest.calibration, 0.5)
+        assert rare == Scale(manifest.calibration, 0.1)
+
+    def test_other_weights_void_it(self, calibrated_bundle: Path, tmp_path: Path) -> None:
+        changed = TestProbe.change(
+            calibrated_bundle, tmp_path / "b", lambda v: v["preprocess"].update(jpeg_draft=False)
+        )
+        with pytest.raises(BundleError, match="^bundle tiny: its calibration was fitted for model_version "):
+            load_model(changed)
+        assert load_model(changed, calibrated=False).scale is None
+
+    def test_a_bundle_without_the_network_that_it_was_fitted_for(self, calibrated_bundle: Path) -> None:
+        bundle = open_bundle(calibrated_bundle)
+        bare = Bundle(bundle.folder, bundle.manifest.model_copy(update={"files": {}}))
+        with pytest.raises(BundleError, match="and its weights are none;"):
+            check_fitted(bare)
+
+    def test_int8_has_none(self, calibrated_bundle: Path, tmp_path: Path) -> None:
+        """Its similarities are others, by up to a hundredth."""
+        bundle, weights = Path(shutil.copytree(calibrated_bundle, tmp_path / "both")), tiny_onnx()
+        manifest = open_bundle(bundle).manifest
+        figures = Quantization(
+            data_fingerprint="none", seed=0, calibration_photos=16, measured_photos=16, cosine=1, median_cosine=1,
+            similarity_change=0, probe_cosine=1, speedup=2,
+        )  # fmt: skip
+        files = {**manifest.files, INT8_WEIGHTS: file_entry(weights)}
+        small = manifest.model_copy(update={"files": files, "quantization": figures})
+        update_bundle(bundle, small, {INT8_WEIGHTS: weights})
+        assert load_model(bundle).scale is not None
+        assert load_model(bundle, precision="int8").scale is None
 
 
 class TestProbe:

@@ -2,17 +2,21 @@
 
 import tracemalloc
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.reid.errors import UnknownImageError, UnsafeNameError
+from app.reid.calibration import Calibration, Logistic, Scale
+from app.reid.embedder import load_model
+from app.reid.errors import RowLimitError, UnknownImageError, UnsafeNameError
 from app.reid.photos import Photo
-from app.reid.scoring import BATCH, SUBMISSION, PhotoPairs, TableKind, find_photos, score_pairs
+from app.reid.postprocess import Postprocess, Rerank, postprocess
+from app.reid.scoring import BATCH, POSTPROCESSED, SUBMISSION, PhotoPairs, TableKind, find_photos, score_pairs
 from tests.reid.plain import plain_rows, plain_text
 
 HEADERS = {BATCH: "query_image,gallery_image", SUBMISSION: "row_id,query_image,gallery_image"}
@@ -145,6 +149,52 @@ def test_the_answer_is_the_plain_roads_to_the_byte(
             for (row, _), (cosine, similarity) in zip(plain, numbers, strict=True)
         ]
     assert "".join(kind.write(read, scores)) == plain_text(columns, expected)
+
+
+def test_with_a_scale_each_pair_is_read_in_it() -> None:
+    """Even odds at 0.6, and e^-6 and e^4 to one at 0 and 1."""
+    curve = Logistic(slope=10, intercept=-6)
+    scale = Scale.of(Calibration.fitted("0" * 12, curve, (0.8, 0.4), {}), None)
+    table = BATCH.read(b"query_image,gallery_image\nx,x\nx,y\nx,z\n", max_rows=9)
+    embeddings = np.array([[1, 0], [0.2, np.sqrt(0.96)], [-1, 0]], dtype=np.float32)
+    lines = "".join(BATCH.write(table, score_pairs(find_photos(table, Shelf()), embeddings, scale))).splitlines()[1:]
+    assert lines[0] == f"x,x,1,1,{1 / (1 + np.exp(-4)):.9g},same"
+    assert lines[1].endswith(",uncertain")
+    assert float(lines[1].split(",")[-2]) == pytest.approx(0.5, abs=1e-6)
+    assert lines[2] == f"x,z,-1,0,{1 / (1 + np.exp(6)):.9g},different"
+
+
+class TestPostprocessed:
+    """What a manifest says is worth it, where that is asked for."""
+
+    STEPS = Postprocess(model_version="0" * 12, flip=True, rerank=Rerank(k1=3, k2=2, weight=0.3))
+
+    def test_by_the_matrix(self) -> None:
+        table = SUBMISSION.read(b"row_id,query_image,gallery_image\n0,x,y\n1,z,x\n", max_rows=9)
+        pairs = find_photos(table, Shelf())
+        embeddings = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
+        scores = score_pairs(pairs, embeddings, None, self.STEPS)
+        expected = postprocess(embeddings, self.STEPS)
+        assert scores.similarity.tolist() == [expected[0, 1], expected[2, 0]]
+        assert scores.cosine.tolist() == pytest.approx([2 * expected[0, 1] - 1, 2 * expected[2, 0] - 1])
+
+    def test_who_asks_gets_what_the_manifest_says(self, tiny_bundle: Path) -> None:
+        plain = load_model(tiny_bundle)
+        whole = replace(plain, manifest=plain.manifest.model_copy(update={"postprocess": self.STEPS}))
+        for kind in (SUBMISSION, BATCH):
+            assert (kind.steps(whole.manifest), kind.applied(whole.manifest)) == (None, None)
+            assert kind.model(whole) is whole
+        assert POSTPROCESSED.steps(whole.manifest) is self.STEPS
+        assert POSTPROCESSED.applied(whole.manifest) == "flip,rerank(k1=3,k2=2,weight=0.3)"
+        assert POSTPROCESSED.applied(plain.manifest) == "none"
+        assert POSTPROCESSED.model(whole).version == whole.mirrored().version
+        assert POSTPROCESSED.model(plain) is plain
+
+    def test_too_many_photos(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("app.reid.postprocess.MAX_PHOTOS", 1)
+        SUBMISSION.check(pairs_of("x,y\n"))
+        with pytest.raises(RowLimitError, match="the table has 2 photos"):
+            POSTPROCESSED.check(pairs_of("x,y\n"))
 
 
 @pytest.mark.parametrize("kind", [BATCH, SUBMISSION], ids=lambda kind: kind.name)

@@ -5,6 +5,7 @@ What is killed here is a whole service under load. `kill_cache.py` and `kill_job
 
 import csv
 import io
+import os
 import random
 import shutil
 import signal
@@ -100,7 +101,7 @@ def two_bundles(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_case_08_a_service_under_load(servers, tmp_path, two_bundles, full, seen):
-    kills, chance = 50 if full else 2, random.Random(8)
+    kills, chance = int(os.environ.get("KILLS") or 50) if full else 2, random.Random(8)
     server = servers(faulty=True, ready=False)
     server.fault("slow 0.01")
     target = tmp_path / "target"

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import access
 from app.access import ApiKeys, Keyring, PrintablePaths, RateLimit, SecurityHeaders, protect
 from app.problems import install
+from app.routes.page import FOLDER, add_page
 from app.settings import Settings
 
 USER, OTHER, ADMIN = "user-key-1", "user-key-2", "admin-key"
@@ -324,12 +325,28 @@ def test_a_hundred_requests_at_once_from_one_client():
         assert [one.get("/model").status_code for _ in range(100)] == [200] * 10 + [429] * 90
 
 
-def test_probes_are_not_counted():
+def test_probes_and_the_page_are_not_counted():
     app = limited("1/day", Clock())
-    assert status(app) == (200, "")
-    for path in ("/health/live", "/health/ready"):
+    open_paths = ("/health/live", "/health/ready", "/", "/static/js/main.js", "/static/css/page.css")
+    for path in open_paths:
         assert [status(app, path=path)[0] for _ in range(5)] == [200] * 5
-    assert status(app, path="/health/other")[0] == 429
+    assert status(app) == (200, "")  # the first that counts
+    for path in open_paths:
+        assert [status(app, path=path)[0] for _ in range(5)] == [200] * 5
+    for path in ("/health/other", "/static", "/statics/a.js", "//"):
+        assert status(app, path=path)[0] == 429
+
+
+def test_the_whole_page_leaves_the_rate_to_the_calls():
+    """All files that lie in the package, as a browser fetches them for one visit."""
+    files = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file())
+    assert len(files) > 20
+    app = FastAPI()
+    add_page(app)
+    app.add_api_route("/model", lambda: "hello")
+    with client(app, rate_limit="1/day") as visitor:
+        assert {visitor.get(path).status_code for path in ["/", *(f"/static/{name}" for name in files)]} == {200}
+        assert [visitor.get("/model").status_code for _ in range(2)] == [200, 429]
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,8 @@ def test_a_port_that_is_taken_ends_with_status_3_and_says_so(env):
         ended = subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, check=False)
     assert ended.returncode == 3
     assert "address already in use" in ended.stderr
+    assert f"could not start on 127.0.0.1, port {port}" in ended.stderr.splitlines()[-1]
+    assert "--port" in ended.stderr.splitlines()[-1]
     assert "Traceback" not in ended.stderr
 
 

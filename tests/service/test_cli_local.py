@@ -85,7 +85,7 @@ class TestSimilarity:
         ]
 
     def test_a_calibrated_service_gives_a_verdict(self, two, monkeypatch):
-        """No bundle of this version is calibrated; services may serve others."""
+        """In words; the numbers are looked at in test_calibrated.py."""
         monkeypatch.setattr(LocalEngine, "compare", lambda *_: Compared("v", 0.9, 0.8, 0.97, "same"))
         out = ask("similarity", *two).out
         assert "probability  0.9700\nverdict      same\n" in out
@@ -172,7 +172,7 @@ class TestTables:
         asked = ("submission", test_csv, "--images", folder, "--json")
         assert ask(*asked, **env).code == 2
         told = ask(*asked, "--out", tmp_path / "out.csv", **env).json
-        assert set(told) == {"model_version", "out", "seconds"}
+        assert set(told) == {"model_version", "postprocess", "out", "seconds"}
 
     @pytest.mark.parametrize(
         ("rows", "told"),
@@ -276,10 +276,10 @@ class TestFiles:
         assert (ended.code, "bad.png" in ended.err, "damaged or cut short" in ended.err) == (2, True, True)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.png", "photos"]
 
-    @pytest.mark.parametrize("place", ["nowhere/x.csv", "."])
-    def test_a_place_that_cannot_be_written(self, env, folder, test_csv, tmp_path, place):
+    @pytest.mark.parametrize(("place", "why"), [("nowhere/x.csv", "there is no such folder"), (".", "it is a folder")])
+    def test_a_place_that_cannot_be_written(self, env, folder, test_csv, tmp_path, place, why):
         ended = ask("submission", test_csv, "--images", folder, "--out", tmp_path / place, **env)
-        assert (ended.code, "cannot be written" in ended.err) == (2, True)
+        assert (ended.code, f"cannot be written: {why}" in ended.err) == (2, True)
 
     def test_the_input_is_not_replaced(self, env, folder, test_csv):
         before = test_csv.read_bytes()

@@ -118,7 +118,7 @@ def test_a_gallery_that_is_a_file(env, table):
 
 def test_a_table_that_is_a_folder(env, table):
     ended = ask("batch", table.parent, "--images", table.parent, **env)
-    assert (ended.code, "is a directory" in ended.err) == (2, True)
+    assert (ended.code, "is a folder" in ended.err) == (2, True)
 
 
 def test_ctrl_c(env, tmp_path, draw, encode):

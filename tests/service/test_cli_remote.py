@@ -12,7 +12,7 @@ from app.cli.remote import RemoteEngine
 from app.client import ConnectionFailedError
 from tests.reid.placed import save_placed
 from tests.service.cli import ask, ask_bytes, python
-from tests.service.live import Live, serving
+from tests.service.live import Live, raw, serving
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,16 @@ class TestNo:
             port = free.getsockname()[1]
         ended = ask("model", "show", "--url", f"http://127.0.0.1:{port}")
         assert (ended.code, ended.out) == (3, "")
-        assert "cannot be reached" in ended.err
+        assert "cannot be reached (" in ended.err
+        assert "Errno" not in ended.err
+
+    def test_another_program_there(self):
+        answer = b"HTTP/1.1 404 X\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\n<ht>"
+        with raw(answer) as address:
+            ended = ask("model", "show", "--url", address)
+        assert (ended.code, ended.out) == (3, "")
+        assert "not the service, answered 404 (Not Found)\n  Is the address right" in ended.err
+        assert "the service says" not in ended.err
 
     @pytest.mark.parametrize(("status", "told"), [(500, "500 internal-error"), (429, "429 internal-error")])
     def test_a_service_that_cannot(self, status, told, monkeypatch):

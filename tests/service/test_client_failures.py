@@ -568,6 +568,21 @@ def test_the_forms_length_is_that_of_its_bytes():
     assert "Content-Length" not in stream.headers
 
 
+@pytest.mark.parametrize("through", ["itself", "a link"])
+def test_what_is_no_regular_file_is_refused_and_stays(tmp_path, through):
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    named = {"itself": pipe, "a link": link}[through]
+    with pytest.raises(InputError, match="is a device or a pipe"), saved(named):
+        raise AssertionError("a place was given")
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe", "link"}
+    with pytest.raises(InputError, match="is a device or a pipe"), saved(os.devnull):
+        raise AssertionError("a place was given")
+
+
 def test_ctrl_c_while_something_is_waited_for_leaves_nothing(tmp_path):
     def program():
         with saved(tmp_path / "out.csv"):

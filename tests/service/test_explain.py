@@ -41,7 +41,9 @@ class TestAnswers:
     def test_it_is_the_engines(self, service, model, files):
         body = service(model=model).post(CALL, files=files).json()
         expected = explain(model.embedder, *(model.embedder.prepare(data) for data in files.values()))
-        assert set(body) == {"model_version", "cosine", "similarity", "grid_shape", "query", "gallery", "links"}
+        scores = {"model_version", "cosine", "similarity", "probability", "verdict"}
+        assert set(body) == {*scores, "grid_shape", "query", "gallery", "links"}
+        assert (body["probability"], body["verdict"]) == (None, None)
         assert body["model_version"] == model.version
         assert body["cosine"] == expected.cosine
         assert body["similarity"] == (expected.cosine + 1) / 2

@@ -15,7 +15,8 @@ from app.reid.embedder import load_model
 PAIRS = b"query_image,gallery_image,site\na.png,b.png,river\n"
 ASYNC = {"Prefer": "respond-async"}
 FIELDS = {
-    "id", "kind", "state", "done", "total", "created", "started", "finished", "model_version", "problem", "result",
+    "id", "kind", "state", "done", "total", "created", "started", "finished", "model_version", "postprocess", "problem",
+    "result",
 }  # fmt: skip
 UNKNOWN = "A" * 22
 

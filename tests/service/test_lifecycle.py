@@ -23,11 +23,12 @@ from onnx import numpy_helper
 from starlette.testclient import TestClient
 
 from app.errors import BundleRefusedError, DrainingError
-from app.lifecycle import STUCK_STATUS, Lifecycle, Server, load_served
+from app.lifecycle import STUCK_STATUS, Lifecycle, Server
 from app.main import create_service
 from app.reid.bundle import ONNX_WEIGHTS, Probe, file_entry, open_bundle, save_bundle
 from app.reid.embedder import Embedder
 from app.settings import Settings
+from app.workers import load_served
 
 LONG_S = 30
 ADMIN = {"x-api-key": "admin"}

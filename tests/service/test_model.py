@@ -18,6 +18,8 @@ def test_model_is_the_manifest_in_short(service, tiny_bundle):
         "calibrated": False,
         "runtime": "onnx",
         "precision": "float32",
+        "calibration": None,
+        "prior": None,
     }
 
 

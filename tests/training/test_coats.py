@@ -6,14 +6,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from app.reid.errors import DataError
 from app.reid.preprocess import decode_image
 from app.reid.spec import PreprocessSpec
 from app.reid.tables import read_test, read_train
-from training.coats import coat, draw_dataset, draw_scene, nudge, photo, plan_test, plan_train, render
+from training.cli import app
+from training.coats import (
+    Animal,
+    Look,
+    coat,
+    draw_dataset,
+    draw_scene,
+    nudge,
+    photo,
+    plan_test,
+    plan_train,
+    render,
+)
 from training.coats.atlas import fur
 from training.coats.rosettes import draw_character, throw_sites
+from training.coats.skin import Skin
 
 IDENTITIES, PHOTOS, TEST = 2, 4, 5
 SIZE = (96, 64)
@@ -22,7 +36,8 @@ SPEC = PreprocessSpec(size=(64, 96))
 
 
 def draw_small(out: Path, **changes: object) -> Path:
-    draw_dataset(out, **{"identities": IDENTITIES, "photos": PHOTOS, "test": TEST, "size": SIZE, "seed": 4, **changes})
+    look = Look(SIZE)
+    draw_dataset(out, **{"identities": IDENTITIES, "photos": PHOTOS, "test": TEST, "look": look, "seed": 4, **changes})
     return out
 
 
@@ -43,6 +58,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def textures() -> dict[tuple[int, str], np.ndarray]:
     return {(identity, flank): coat(0, identity, flank) for identity, flank in COATS}
+
+
+@pytest.fixture(scope="module")
+def animals(textures: dict[tuple[int, str], np.ndarray]) -> dict[tuple[int, str], Animal]:
+    return {key: Animal(Skin(texture)) for key, texture in textures.items()}
 
 
 def likeness(first: np.ndarray, second: np.ndarray) -> float:
@@ -135,7 +155,10 @@ def test_progress_counts_photos(tmp_path: Path) -> None:
         ({"photos": 0}, "photos is 0; at least 1 is needed"),
         ({"test": 1}, "test is 1; at least 2 is needed"),
         ({"seed": -1}, "seed is -1; at least 0 is needed"),
-        ({"size": (96, 8)}, "height is 8; at least 32 is needed"),
+        ({"look": Look((96, 8))}, "height is 8; at least 32 is needed"),
+        ({"look": Look(SIZE, ("rosettes", "checks"))}, "kind 'checks' is none; there are rosettes, spots, stripes"),
+        ({"look": Look(SIZE, ())}, "no kind of coat; there are rosettes, spots, stripes"),
+        ({"look": Look(SIZE, alike=0)}, "alike is 0; at least 1 is needed"),
         ({"workers": 0}, "workers is 0; at least 1 is needed"),
     ],
 )
@@ -165,11 +188,11 @@ def test_no_two_coats_are_alike(textures: dict[tuple[int, str], np.ndarray]) -> 
     assert likeness(textures[0, "left"], textures[0, "left"]) == pytest.approx(1.0)
 
 
-def test_photos_of_one_flank_share_its_pattern(textures: dict[tuple[int, str], np.ndarray]) -> None:
+def test_photos_of_one_flank_share_its_pattern(animals: dict[tuple[int, str], Animal]) -> None:
     """Two coats in one scene: the frames of a burst are nearer to each other than to the other animal's photo."""
     scene = draw_scene(np.random.default_rng(11))
-    one, other = (render(textures[key, "left"], scene, np.random.default_rng(1), size=(192, 128)) for key in (0, 1))
-    again = render(textures[0, "left"], scene, np.random.default_rng(2), size=(192, 128))
+    one, other = (render(animals[key, "left"], scene, np.random.default_rng(1), size=(192, 128)) for key in (0, 1))
+    again = render(animals[0, "left"], scene, np.random.default_rng(2), size=(192, 128))
     body = one[..., 3] == 255
     assert np.array_equal(one[..., 3], other[..., 3])
     same, apart = (np.corrcoef(one[body][:, 1], picture[body][:, 1])[0, 1] for picture in (again, other))
@@ -186,7 +209,7 @@ def test_a_nudge_moves_the_animal_a_little() -> None:
 
 
 def test_light_differs_more_between_photos_than_fur_between_animals(
-    textures: dict[tuple[int, str], np.ndarray],
+    textures: dict[tuple[int, str], np.ndarray], animals: dict[tuple[int, str], Animal]
 ) -> None:
     """Red over blue of what is not ink: by animal (texture), and by photo of one animal in colour."""
 
@@ -194,24 +217,26 @@ def test_light_differs_more_between_photos_than_fur_between_animals(
         bright = colours[colours.mean(axis=1) > np.median(colours.mean(axis=1))].astype(float)
         return float(np.log(bright[:, 0].mean() / bright[:, 2].mean()))
 
-    animals = [warmth(textures[identity, "left"][:440].reshape(-1, 3)) for identity in (0, 1, 2)]
-    shots = [photo(textures[0, "left"], np.random.default_rng(number), size=SIZE) for number in range(24)]
+    furs = [warmth(textures[identity, "left"][:440].reshape(-1, 3)) for identity in (0, 1, 2)]
+    scenes = [draw_scene(np.random.default_rng(number)) for number in range(24)]
+    assert len({scene.light.kind for scene in scenes}) == 5
+    shots = [photo(animals[0, "left"], np.random.default_rng(number), size=SIZE) for number in range(24)]
     photos = [warmth(shot[shot[..., 3] == 255][:, :3]) for shot in shots]
-    assert np.std(photos) > 3.0 * np.std(animals)
+    assert np.std(photos) > 3.0 * np.std(furs)
 
 
-def test_a_left_flank_looks_left(textures: dict[tuple[int, str], np.ndarray]) -> None:
+def test_a_left_flank_looks_left(animals: dict[tuple[int, str], Animal]) -> None:
     left, right = (
-        photo(textures[0, "left"], np.random.default_rng(5), size=SIZE, flank=flank) for flank in ("left", "right")
+        photo(animals[0, "left"], np.random.default_rng(5), size=SIZE, flank=flank) for flank in ("left", "right")
     )
     assert left.shape == (SIZE[1], SIZE[0], 4)
     assert np.array_equal(left, right[:, ::-1])
 
 
 @pytest.mark.parametrize("size", [(32, 32), (300, 40), (40, 300), (333, 217)])
-def test_any_size_can_be_drawn(textures: dict[tuple[int, str], np.ndarray], size: tuple[int, int]) -> None:
+def test_any_size_can_be_drawn(animals: dict[tuple[int, str], Animal], size: tuple[int, int]) -> None:
     for number in range(5):
-        drawn = photo(textures[1, "right"], np.random.default_rng((7, number)), size=size)
+        drawn = photo(animals[1, "right"], np.random.default_rng((7, number)), size=size)
         assert drawn.shape == (size[1], size[0], 4)
         assert drawn[..., 3].max() > 200
 
@@ -248,3 +273,18 @@ def test_bursts_are_frames_of_one_scene() -> None:
     by_scene = {shot.scene: shot for shot in shots if not shot.frame}
     assert all(by_scene[shot.scene].identity == shot.identity for shot in frames)
     assert all(by_scene[shot.scene].flank == shot.flank for shot in frames)
+
+
+def test_the_command_draws_kinds_and_sizes(tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    numbers = ("--identities", "2", "--photos", "1", "--test", "2", "--seed", "4", "--size", "96", "64")
+    drawn = CliRunner().invoke(app, ["coats", "--out", str(out), *numbers, "--kinds", "stripes,faint", "--alike", "2"])
+    assert drawn.exit_code == 0, drawn.output
+    draw_dataset(
+        tmp_path / "same", identities=2, photos=1, test=2, seed=4, look=Look(SIZE, ("stripes", "faint"), alike=2)
+    )
+    assert digests(out) == digests(tmp_path / "same")
+    refused = CliRunner().invoke(app, ["coats", "--out", str(tmp_path / "no"), *numbers, "--kinds", "plaid"])
+    assert refused.exit_code == 2
+    assert "kind 'plaid' is none; there are rosettes, spots" in refused.output.replace("\n", " ")
+    assert not (tmp_path / "no").exists()

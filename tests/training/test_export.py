@@ -80,6 +80,24 @@ def test_a_backbone_without_places():
     assert not OnnxRuntime(to_onnx(model, (32, 32))).has_places
 
 
+def test_a_gem_network_round_trips_through_a_bundle(tmp_path, make_config):
+    model = network(pooling="gem")
+    with torch.no_grad():
+        model.backbone.head.global_pool.p.fill_(2.2)
+    folder = tmp_path / "gem"
+    config = make_config("model.pooling=gem")
+    export_bundle(folder, model, config, fingerprint="f" * 64, split_csv="filename\n", metrics={})
+    manifest = open_bundle(folder).manifest
+    assert (manifest.pooling, manifest.model) == ("gem", config.model.spec)
+    images = np.random.default_rng(0).standard_normal((5, 3, 32, 32)).astype(np.float32)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(images)).numpy()
+    for runtime in ("onnx", "torch"):
+        loaded = load_model(folder, runtime=runtime).embedder.runtime
+        assert not loaded.has_places
+        assert np.abs(loaded.run(images) - expected).max() <= 1e-5
+
+
 def test_weight_files_that_disagree_are_no_bundle(monkeypatch):
     monkeypatch.setattr(export, "MAX_DIFFERENCE", -1.0)
     with pytest.raises(BundleError, match="answers otherwise than torch"):

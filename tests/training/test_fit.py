@@ -1,7 +1,6 @@
 import csv
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,7 +60,7 @@ def test_the_run_s_figure_is_the_bundle_s_on_its_validation_photos(fitted, herd)
 
 def test_the_run_folder_holds_what_the_design_says(fitted):
     _, folder, _ = fitted
-    assert {"split.csv", "metrics.jsonl", "state.pt", "best.pt", "tensorboard"} <= {
+    assert {"split.csv", "metrics.jsonl", "state.pt", "best.pt", "tensorboard", "report.html", "report.json"} <= {
         path.name for path in folder.iterdir()
     }
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
@@ -92,6 +91,12 @@ def test_one_bundle_for_each_protocol(tmp_path, herd, config_file):
         assert split == {protocol}
     assert open_bundle(bundle).manifest.metrics["protocol"] == "burst"
     assert open_bundle(folder / "identity" / "three").manifest.metrics["protocol"] == "identity"
+    for place in (bundle, folder / "random"):  # each report tells of all three
+        report = json.loads((place / "report.json").read_text())
+        shown = {row["protocol"]: row["id_map"] for row in report["protocols"]["rows"]}
+        for protocol in protocols.split(","):
+            sister = bundle if protocol == "burst" else folder / protocol / "three"
+            assert shown[protocol]["value"] == pytest.approx(open_bundle(sister).manifest.metrics["id_map"])
 
 
 @pytest.mark.parametrize("value", ["random,chance", "random,random", ""])
@@ -137,6 +142,7 @@ def test_a_diverging_run_exits_with_1(tmp_path, herd, config_file):
 
 def test_evaluate_tells_seen_from_unseen(fitted, herd, tmp_path, make_herd):
     bundle, folder, _ = fitted
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
     own = evaluate_bundle(bundle, herd)
     metrics = open_bundle(bundle).manifest.metrics
     assert own["protocols"]["random"]["id_map"] == pytest.approx(metrics["id_map"], abs=1e-9)
@@ -160,7 +166,7 @@ def test_evaluate_tells_seen_from_unseen(fitted, herd, tmp_path, make_herd):
     }
     low, high = figures["protocols"]["zero-shot"]["id_map_interval"]
     assert low <= figures["protocols"]["zero-shot"]["id_map"] <= high
-    assert not list(Path(bundle).glob("report*"))
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
 
 
 def test_within_splits_the_galleries(fitted, herd):

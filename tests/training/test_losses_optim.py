@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from app.reid.errors import ConfigError
 from app.reid.network import EmbeddingModel
 from app.reid.spec import ModelSpec
 from training.config import LossConfig, OptimConfig
@@ -82,3 +83,44 @@ def test_the_average_follows_the_recursion(model):
     assert torch.allclose(average.model.state_dict()[weight].double(), expected, atol=1e-4)
     assert 100 < float(average.model.state_dict()["batch_norm.running_mean"][0]) < 120
     assert not any(parameter.requires_grad for parameter in average.model.parameters())
+
+
+def rates_by_name(model, config):
+    optimizer = build_optimizer(model, ClassifierHead(LossConfig(), 16, 3), config)
+    rate = {id(parameter): group["base_lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    return {name: rate[id(parameter)] for name, parameter in model.named_parameters()}
+
+
+def test_each_layer_learns_at_a_share_of_the_next_one_s_rate():
+    """Blocks counted by hand along the network, the stem first."""
+    model = EmbeddingModel(ModelSpec(backbone="convnext_atto", embedding_dim=16))
+    rates = rates_by_name(model, OptimConfig(learning_rate=0.1, head_learning_rate=0.2, layer_decay=0.8))
+    depths = [len(stage.blocks) for stage in model.backbone.stages]
+    for name, rate in rates.items():
+        parts = name.split(".")
+        if parts[0] in {"linear", "batch_norm"}:
+            assert rate == 0.2, name
+            continue
+        layer = sum(depths) + 1  # the norm behind the last block
+        if parts[1] == "stem":
+            layer = 0
+        elif parts[1] == "stages":
+            layer = 1 + sum(depths[: int(parts[2])]) + (int(parts[4]) if parts[3] == "blocks" else 0)
+        assert rate == pytest.approx(0.1 * 0.8 ** (sum(depths) + 1 - layer)), name
+    assert max(rates["backbone.head.norm.weight"], rates["backbone.head.norm.bias"]) == 0.1
+
+
+def test_weight_decay_spares_vectors_in_every_layer(model):
+    head = ClassifierHead(LossConfig(), 16, 3)
+    optimizer = build_optimizer(model, head, OptimConfig(layer_decay=0.5, weight_decay=0.3))
+    grouped = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    assert sorted(map(id, grouped)) == sorted(map(id, [*model.parameters(), *head.parameters()]))
+    for group in optimizer.param_groups:
+        assert all((parameter.ndim > 1) == (group["weight_decay"] == 0.3) for parameter in group["params"])
+
+
+def test_a_backbone_whose_layers_nobody_lists():
+    model = EmbeddingModel(ModelSpec(backbone="poolformer_s12", embedding_dim=16))
+    assert build_optimizer(model, ClassifierHead(LossConfig(), 16, 3), OptimConfig())
+    with pytest.raises(ConfigError, match=r"optim.layer_decay = 0.9: timm does not list the layers of poolformer_s12"):
+        build_optimizer(model, ClassifierHead(LossConfig(), 16, 3), OptimConfig(layer_decay=0.9))

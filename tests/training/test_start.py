@@ -12,6 +12,7 @@ import torch
 
 from app.reid.errors import BundleError, ConfigError
 from training.config import ModelConfig
+from training.export import export_bundle
 from training.start import build_model
 
 BACKBONE = "test_convnext"
@@ -53,6 +54,24 @@ def test_a_file_that_does_not_fit_names_tensor_and_both_shapes(tmp_path, weights
     safetensors.torch.save_file(wrong, path)
     with pytest.raises(BundleError, match=r"missing \['backbone.stem.0.weight'\]"):
         build_model(config(path))
+
+
+def test_gem_starts_at_three_whatever_the_weights_come_from(tmp_path, weights, make_config):
+    path = tmp_path / "weights.safetensors"
+    safetensors.torch.save_file(weights, path)
+    gem = build_model(config(path).model_copy(update={"pooling": "gem"}))
+    assert float(gem.backbone.head.global_pool.p.detach()) == 3.0
+    assert torch.equal(gem.backbone.stem[0].weight, weights["stem.0.weight"])
+
+    average = build_model(config(path))
+    for name, model in (("avg", average), ("gem", gem)):
+        settings = make_config("model.embedding_dim=16", f"model.pooling={name}")
+        bundle = tmp_path / name
+        export_bundle(bundle, model, settings, fingerprint="f" * 64, split_csv="", metrics={})
+        for pooling in ("avg", "gem"):
+            started = build_model(config(bundle).model_copy(update={"pooling": pooling})).state_dict()
+            assert started.pop("backbone.head.global_pool.p", torch.tensor(3.0)) == 3.0
+            assert all(torch.equal(tensor, model.state_dict()[key]) for key, tensor in started.items())
 
 
 class Payload:

@@ -29,6 +29,11 @@ class Region:
     unit: float
     radii: tuple[float, ...]
 
+    def slices(self, coarse: int) -> tuple[slice, slice]:
+        """Its rows and columns on an atlas made `coarse` times smaller: 1 or 2."""
+        rows = slice(self.top // coarse, (self.top + self.around) // coarse)
+        return rows, slice(self.left // coarse, (self.left + self.along) // coarse)
+
     @property
     def middle(self) -> float:
         """The row that faces the camera when the animal is seen from the side."""
@@ -37,14 +42,18 @@ class Region:
     def radius(self, place: Float32) -> Float32:
         """Thickness at rest at `place` (0 = root, 1 = tip), body units, ends not rounded."""
         step = np.clip(place * np.float32(_PROFILE - 1), 0, _PROFILE - 1).astype(np.int32)
-        return np.asarray(_profile(self.radii).take(step), dtype=np.float32)
+        return np.asarray(_thickness(self.radii, _PROFILE).take(step), dtype=np.float32)
+
+    def radius_at(self, places: int) -> Float32:
+        """(places,) thickness at even steps from root to tip, body units."""
+        return _thickness(self.radii, places)
 
 
-@lru_cache(maxsize=16)
-def _profile(radii: tuple[float, ...]) -> Float32:
-    """(_PROFILE,) thickness at even steps: a look-up costs a tenth of an interpolation."""
+@lru_cache(maxsize=64)
+def _thickness(radii: tuple[float, ...], places: int) -> Float32:
+    """Kept: a look-up costs a tenth of an interpolation."""
     knots = np.linspace(0.0, 1.0, len(radii))
-    return np.interp(np.linspace(0.0, 1.0, _PROFILE), knots, radii).astype(np.float32)
+    return np.interp(np.linspace(0.0, 1.0, places), knots, radii).astype(np.float32)
 
 
 TORSO = Region(0, 0, 640, 440, 760.0, (0.09, 0.142, 0.158, 0.154, 0.156, 0.166, 0.170, 0.150, 0.118, 0.10))
@@ -53,6 +62,7 @@ HIND = Region(176, 440, 196, 160, 420.0, (0.120, 0.122, 0.104, 0.074, 0.050, 0.0
 HEAD = Region(372, 440, 128, 160, 480.0, (0.088, 0.104, 0.108, 0.100, 0.084, 0.072, 0.066, 0.058))
 EAR = Region(500, 440, 64, 64, 420.0, (0.030, 0.027, 0.020))
 TAIL = Region(0, 600, 640, 48, 700.0, (0.030, 0.025, 0.023, 0.022, 0.022, 0.022, 0.020))
+REGIONS = (TORSO, FORE, HIND, HEAD, EAR, TAIL)
 
 
 @dataclass(frozen=True)

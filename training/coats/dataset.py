@@ -3,6 +3,7 @@
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +13,34 @@ from app.reid.cores import available_cores
 from app.reid.errors import DataError
 from app.reid.rows import write_rows
 from app.reid.tables import FILENAME, GALLERY, IDENTITY, QUERY, ROW_ID, write_submission
-from training.coats.coat import coat
-from training.coats.noise import Pixels
+from training.coats.animal import Animal, animal
+from training.coats.herd import MIN_SIDE, check
 from training.coats.photo import render
 from training.coats.plan import Shot, plan_test, plan_train
 from training.coats.scene import draw_scene, nudge
+from training.coats.species import Kind
 
 SIZE = (480, 320)
-MIN_SIDE = 32
 
 _SIZES = 0.85, 1.2  # the longer side of photos, shares of the size asked for
 _ASPECT = 0.2  # standard deviation of the logarithm of the aspect ratio
 _POOL_PAYS = 160  # photos; below this, starting processes costs more than it saves
 _COMPRESS = 1  # zlib; noise hardly compresses: level 6 takes four times as long for a tenth less
+
+
+@dataclass(frozen=True)
+class Look:
+    """`size` (width, height) in pixels, from which photos vary; `kinds` of coats, which take turns by species.
+
+    `alike` identities in a row are of one species: they differ in the arrangement of their marks alone.
+    """
+
+    size: tuple[int, int] = SIZE
+    kinds: tuple[Kind, ...] = ("rosettes",)
+    alike: int = 1
+
+
+JAGUARS = Look()
 
 
 def draw_dataset(
@@ -34,7 +50,7 @@ def draw_dataset(
     photos: int,
     test: int = 371,
     seed: int = 0,
-    size: tuple[int, int] = SIZE,
+    look: Look = JAGUARS,
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> None:
@@ -42,31 +58,33 @@ def draw_dataset(
 
     Below `out`, as on Kaggle: train.csv, test.csv (all ordered pairs), sample_submission.csv, train/train/*.png,
     test/test/*.png; and test_truth.csv, which Kaggle keeps. The photos come first, so a folder with CSVs is complete.
-    `size` is (width, height) in pixels, from which photos vary. `progress(done, total)` counts photos. Each photo
-    hangs on its arguments alone: the number of `workers` (processes; None = one a core) changes no byte.
+    `progress(done, total)` counts photos. Each photo hangs on its arguments alone: the number of `workers` (processes;
+    None = one a core) changes no byte.
 
     Raises:
-        DataError: `out` holds something, or a number below its limit; the message names value and limit.
+        DataError: `out` holds something, a number below its limit or an unknown kind; the message names all.
     """
-    _check(identities, photos, test, seed, size, workers)
+    limits = [("identities", identities, 1), ("photos", photos, 1), ("test", test, 2), ("seed", seed, 0)]
+    limits += [("width", look.size[0], MIN_SIDE), ("height", look.size[1], MIN_SIDE), ("alike", look.alike, 1)]
+    check([*limits, ("workers", 1 if workers is None else workers, 1)], look.kinds)
     _check_empty(out)
     train_shots = plan_train(seed, identities, photos)
     test_shots = plan_test(seed, identities, test)
     for folder in sorted({shot.folder for shot in (*train_shots, *test_shots)}):
         (out / folder).mkdir(parents=True, exist_ok=True)
-    _draw_all(out, seed, size, [*train_shots, *test_shots], progress, workers)
+    _draw_all(out, seed, look, [*train_shots, *test_shots], progress, workers)
     _write_tables(out, seed, train_shots, test_shots)
 
 
-def draw_shot(texture: Pixels, seed: int, shot: Shot, size: tuple[int, int]) -> Image.Image:
-    """One photo of the set, RGBA; `texture` is the coat of the shot's flank."""
+def draw_shot(subject: Animal, seed: int, shot: Shot, size: tuple[int, int]) -> Image.Image:
+    """One photo of the set, RGBA; `subject` wears the coat of the shot's flank."""
     chance = np.random.default_rng((seed, 3, shot.scene))
     scene = draw_scene(chance)
     pixels = _vary(chance, size)
     own = np.random.default_rng((seed, 4, shot.scene, shot.frame))
     if shot.frame:
         scene = nudge(scene, own)
-    return Image.fromarray(render(texture, scene, own, size=pixels, flank=shot.flank))
+    return Image.fromarray(render(subject, scene, own, size=pixels, flank=shot.flank))
 
 
 def _vary(rng: np.random.Generator, size: tuple[int, int]) -> tuple[int, int]:
@@ -74,21 +92,6 @@ def _vary(rng: np.random.Generator, size: tuple[int, int]) -> tuple[int, int]:
     scale, aspect = rng.uniform(*_SIZES), np.exp(rng.normal(0.0, _ASPECT))
     width, height = size[0] * scale * np.sqrt(aspect), size[1] * scale / np.sqrt(aspect)
     return max(MIN_SIDE, round(float(width))), max(MIN_SIDE, round(float(height)))
-
-
-def _check(identities: int, photos: int, test: int, seed: int, size: tuple[int, int], workers: int | None) -> None:
-    limits = [
-        ("identities", identities, 1),
-        ("photos", photos, 1),
-        ("test", test, 2),
-        ("seed", seed, 0),
-        ("width", size[0], MIN_SIDE),
-        ("height", size[1], MIN_SIDE),
-        ("workers", 1 if workers is None else workers, 1),
-    ]
-    wrong = [f"{name} is {value}; at least {limit} is needed" for name, value, limit in limits if value < limit]
-    if wrong:
-        raise DataError("this data set cannot be drawn", wrong)
 
 
 def _check_empty(out: Path) -> None:
@@ -99,7 +102,7 @@ def _check_empty(out: Path) -> None:
 def _draw_all(
     out: Path,
     seed: int,
-    size: tuple[int, int],
+    look: Look,
     shots: Sequence[Shot],
     progress: Callable[[int, int], None] | None,
     workers: int | None,
@@ -107,38 +110,37 @@ def _draw_all(
     """Draws and saves all photos, one flank of one animal at a time, since these share a coat."""
     done, report = 0, progress or _silent
     report(0, len(shots))
-    for count in _run(out, seed, size, _by_flank(shots), workers or available_cores(), len(shots)):
+    for count in _run(out, seed, look, _by_flank(shots), workers or available_cores(), len(shots)):
         done += count
         report(done, len(shots))
 
 
-def _run(
-    out: Path, seed: int, size: tuple[int, int], groups: list[list[Shot]], workers: int, total: int
-) -> Iterator[int]:
+def _run(out: Path, seed: int, look: Look, groups: list[list[Shot]], workers: int, total: int) -> Iterator[int]:
     """Numbers of photos saved, as they are saved: one by one here, or group by group in processes."""
     if workers == 1 or total < _POOL_PAYS:
         for group in groups:
-            yield from _draw_group(out, seed, size, group)
+            yield from _draw_group(out, seed, look, group)
         return
     # spawn: a fork of a process with threads (torch, BLAS) may hang, and Python warns of it.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
-            jobs = [pool.submit(_count_group, out, seed, size, group) for group in groups]
+            jobs = [pool.submit(_count_group, out, seed, look, group) for group in groups]
             for job in as_completed(jobs):
                 yield job.result()
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _count_group(out: Path, seed: int, size: tuple[int, int], group: list[Shot]) -> int:
-    return sum(_draw_group(out, seed, size, group))
+def _count_group(out: Path, seed: int, look: Look, group: list[Shot]) -> int:
+    return sum(_draw_group(out, seed, look, group))
 
 
-def _draw_group(out: Path, seed: int, size: tuple[int, int], group: list[Shot]) -> Iterator[int]:
+def _draw_group(out: Path, seed: int, look: Look, group: list[Shot]) -> Iterator[int]:
     """Draws the shots of one flank and saves them; yields 1 after each."""
-    texture = coat(seed, group[0].identity, group[0].flank)
+    first = group[0]
+    subject = animal(seed, first.identity, first.flank, kinds=look.kinds, alike=look.alike)
     for shot in group:
-        draw_shot(texture, seed, shot, size).save(out / shot.folder / shot.filename, compress_level=_COMPRESS)
+        draw_shot(subject, seed, shot, look.size).save(out / shot.folder / shot.filename, compress_level=_COMPRESS)
         yield 1
 
 

@@ -1,86 +1,179 @@
-"""One ribbon on the canvas: which pixels it covers, where on the coat they lie, how they are lit."""
+"""One ribbon on the canvas: which pixels it covers, where on the coat they lie, how they are lit.
+
+Everything is computed on whole rectangles: arithmetic on pixels that come to nothing costs less than picking the others
+out. In thick ribbons it is computed at every other pixel and interpolated, colours apart.
+"""
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from training.coats.atlas import Region
 from training.coats.body import Ribbon
-from training.coats.noise import Float32, Pixels
+from training.coats.noise import Float32
 from training.coats.scene import Light
+from training.coats.skin import Level
 
 _EDGE = 0.9  # softness of the silhouette, pixels
-_ALONG = np.linspace(0.0, 1.0, 1025, dtype=np.float32)
-_STEP = 3  # side of the blocks that share a nearest point, pixels
-
-
-@dataclass(frozen=True)
-class Skin:
-    """A coat made smaller for the scale it is seen at: `planes` (3, h, w), `shrink` texels of the atlas a texel."""
-
-    planes: Pixels
-    shrink: int
-
-    def sample(self, column: Float32, row: Float32) -> Float32:
-        """(3, N) colours at atlas places, bilinear."""
-        height, width = self.planes.shape[1:]
-        flat = self.planes.reshape(3, -1)
-        x = np.clip((column + np.float32(0.5)) / self.shrink - 0.5, 0.0, width - 1.001).astype(np.float32)
-        y = np.clip((row + np.float32(0.5)) / self.shrink - 0.5, 0.0, height - 1.001).astype(np.float32)
-        left, top = np.floor(x), np.floor(y)
-        right, down = x - left, y - top
-        at = top.astype(np.intp) * width + left.astype(np.intp)
-        upper = flat.take(at, axis=1) * (1 - right) + flat.take(at + 1, axis=1) * right
-        at += width
-        lower = flat.take(at, axis=1) * (1 - right) + flat.take(at + 1, axis=1) * right
-        return np.asarray(upper + (lower - upper) * down, dtype=np.float32)
+_FINE = 256  # steps along a ribbon at which its thickness is known
+_BLOCK = 3  # side of the blocks that share a nearest point of the line, in places of the grid
+_THICK = 7.0  # pixels of radius from which on every other pixel will do
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """What is being painted: colour (3, H * W), cover (H * W,) in [0, 1] and the light that falls there (H * W,)."""
+    """What is being painted: colour (3, H, W), cover (H, W) in [0, 1] and the light that falls there (H, W)."""
 
     colour: Float32
     cover: Float32
     shine: Float32
-    width: int
+
+
+class Bent(NamedTuple):
+    """A ribbon with its line's mean step, unit tangents (2, K) and curvature (K,), > 0 where it bends to the back."""
+
+    ribbon: Ribbon
+    run: float
+    tangent: Float32
+    bend: Float32
+
+
+class _Grid(NamedTuple):
+    """Places every `step` pixels from (top, left): blocks down and across; and the rectangle of pixels they are for."""
+
+    top: int
+    left: int
     height: int
+    width: int
+    step: int
+    down: int
+    across: int
 
 
-@dataclass(frozen=True)
-class _Spots:
-    """The N pixels under a ribbon: index, distance along (0 to 1), signed share across (-1 to 1), cover,
-    normal (2, N), and how far a rounded end narrows the tube there (0 to 1)."""
+class _Places(NamedTuple):
+    """By place: share along the ribbon (beyond 0 and 1 outside), pixels off its line, up towards the back;
+    the line's direction there, right and down."""
 
-    index: NDArray[np.intp]
     along: Float32
-    across: Float32
-    cover: Float32
-    normal: Float32
-    narrow: Float32
+    off: Float32
+    right: Float32
+    below: Float32
 
 
-def paint(canvas: Canvas, skin: Skin, ribbon: Ribbon, light: Light, roll: float) -> None:
+def bent(ribbons: list[Ribbon]) -> list[Bent]:
+    """How the lines of ribbons run, of all at once; they have equally many points."""
+    lines = np.stack([ribbon.line for ribbon in ribbons]).transpose(0, 2, 1)
+    slope = _slope(lines)
+    length = np.maximum(np.hypot(slope[:, 0], slope[:, 1]), 1e-3)
+    tangent = (slope / length[:, None]).astype(np.float32)
+    turn = _slope(tangent)
+    bend = (turn[:, 1] * tangent[:, 0] - turn[:, 0] * tangent[:, 1]) / length
+    runs = length.mean(axis=1).tolist()
+    return [Bent(*facts) for facts in zip(ribbons, runs, tangent, bend, strict=True)]
+
+
+def paint(canvas: Canvas, level: Level, part: Bent, light: Light, roll: float) -> None:
     """Paints one ribbon over what is there. `roll` in radians: positive looks down on the back."""
-    spots = _cover(canvas, ribbon)
-    if spots is None:
+    ribbon = part.ribbon
+    grid = _grid(canvas, ribbon)
+    if grid is None:
         return
-    region = ribbon.region
-    facing = np.sqrt(np.maximum(1.0 - spots.across**2, 0.0)).astype(np.float32)
-    angle = np.arcsin(spots.across) + np.float32(roll)
-    rest = region.radius(spots.along) * spots.narrow
-    length = region.along / region.unit
-    shifted = spots.along + np.float32(ribbon.slant / length) * facing * rest
-    column, row = _texel(region, shifted, angle * rest)
-    lit = _shade(light, spots, facing) * canvas.shine[spots.index] * np.float32(ribbon.dim)
-    colour = skin.sample(column, row) * lit
-    before, behind = canvas.colour.take(spots.index, axis=1), canvas.cover.take(spots.index)
-    share = spots.cover
+    column, row, lit, inside = _finer(_fields(part, _places(part, grid), light, roll), grid)
+    cover = np.minimum(np.maximum(inside * np.float32(1.0 / _EDGE) + np.float32(0.5), 0.0), 1.0)
+    if not cover.any():
+        return
+    where = slice(grid.top, grid.top + grid.height), slice(grid.left, grid.left + grid.width)
+    behind, share = canvas.cover[where], cover
     if ribbon.fade:  # the root melts into the body, but not into the background
-        share = share * (1.0 - behind * np.clip(1.0 - spots.along / np.float32(ribbon.fade), 0.0, 1.0))
-    canvas.colour[:, spots.index] = before + (colour - before) * share
-    canvas.cover[spots.index] = np.maximum(behind, spots.cover)
+        far = (column - np.float32(ribbon.region.left)) * np.float32(1.0 / (ribbon.fade * ribbon.region.along))
+        share = cover * (1.0 - behind * np.maximum(1.0 - far, 0.0))
+    new = level.sample(column, row)
+    new *= lit * canvas.shine[where]
+    before = canvas.colour[:, where[0], where[1]]
+    new -= before
+    new *= share
+    before += new
+    np.maximum(behind, cover, out=behind)
+
+
+def _grid(canvas: Canvas, ribbon: Ribbon) -> _Grid | None:
+    """The part of the canvas that a ribbon may touch, or None where it lies outside."""
+    left, top, right, bottom = ribbon.box()
+    rows, columns = canvas.cover.shape
+    first_row, first_column = max(0, int(top) - 1), max(0, int(left) - 1)
+    height, width = min(rows, int(bottom) + 2) - first_row, min(columns, int(right) + 2) - first_column
+    if height <= 0 or width <= 0:
+        return None
+    step = 2 if float(ribbon.radius.max()) > _THICK else 1
+    side = step * _BLOCK
+    return _Grid(first_row, first_column, height, width, step, -(-height // side), -(-width // side))
+
+
+def _places(part: Bent, grid: _Grid) -> _Places:
+    """Where the places of a grid lie on a ribbon; blocks share the line's nearest point, and its bend corrects that."""
+    line, (tx, ty) = part.ribbon.line, part.tangent
+    side = grid.step * _BLOCK
+    y = grid.top + side * np.arange(grid.down, dtype=np.float32) + np.float32((side - 1) / 2)
+    x = grid.left + side * np.arange(grid.across, dtype=np.float32) + np.float32((side - 1) / 2)
+    away = ((y - line[:, 1:]) ** 2)[:, :, None] + ((x - line[:, :1]) ** 2)[:, None, :]
+    nearest = away.argmin(axis=0)
+    table = np.stack([tx, ty, line[:, 0] * ty - line[:, 1] * tx, line[:, 0] * tx + line[:, 1] * ty, part.bend])
+    tx, ty, aside, before, bend = table.take(nearest, axis=1)[:, :, None, :, None]
+    rows, columns = _BLOCK * grid.down, _BLOCK * grid.across
+    half = np.float32((grid.step - 1) / 2)
+    y = (grid.top + half + grid.step * np.arange(rows, dtype=np.float32)).reshape(grid.down, _BLOCK, 1, 1)
+    x = (grid.left + half + grid.step * np.arange(columns, dtype=np.float32)).reshape(1, 1, grid.across, _BLOCK)
+    off = x * ty - y * tx - aside
+    ahead = (x * tx + y * ty - before) / np.maximum(np.float32(1.0) + bend * off, np.float32(0.3))
+    along = ahead * np.float32(1.0 / (part.run * (len(line) - 1)))
+    along += (nearest * np.float32(1.0 / (len(line) - 1))).astype(np.float32)[:, None, :, None]
+    shape = rows, columns
+    whole = off.shape
+    right, below = np.broadcast_to(tx, whole).reshape(shape), np.broadcast_to(ty, whole).reshape(shape)
+    return _Places(along.reshape(shape), off.reshape(shape), right, below)
+
+
+def _fields(part: Bent, places: _Places, light: Light, roll: float) -> Float32:
+    """(4, rows, columns): the atlas's column and row, the light, and pixels inside the silhouette."""
+    ribbon = part.ribbon
+    region = ribbon.region
+    thick, narrow = _profile(ribbon)
+    along = np.minimum(np.maximum(places.along, 0.0), 1.0)
+    step = (along * np.float32(_FINE)).astype(np.intp)
+    radius = thick.take(step)
+    length = part.run * (len(ribbon.line) - 1)
+    end = np.float32(0.5 * length) - np.abs(places.along - np.float32(0.5)) * np.float32(length)
+    out = np.empty((4, *along.shape), dtype=np.float32)
+    np.minimum(radius - np.abs(places.off), end, out=out[3])
+    across = np.minimum(np.maximum(places.off / np.maximum(radius, np.float32(0.5)), -0.999), 0.999)
+    facing = np.sqrt(1.0 - across * across)
+    rest = region.radius(along) * narrow.take(step)
+    moved = along + np.float32(ribbon.slant * region.unit / region.along) * facing * rest
+    out[0], out[1] = _texel(region, moved, (np.arcsin(across) + np.float32(roll)) * rest)
+    out[2] = _shade(light, places, across, facing) * np.float32(ribbon.dim)
+    return out
+
+
+def _finer(fields: Float32, grid: _Grid) -> Float32:
+    """Fields at every `step` pixels -> at every pixel of the rectangle."""
+    if grid.step == 1:
+        return fields[:, : grid.height, : grid.width]
+    count, rows, columns = fields.shape
+    quarter = np.float32(0.25)
+    tall = np.empty((count, 2 * rows, columns), dtype=np.float32)
+    change = (fields[:, 1:] - fields[:, :-1]) * quarter
+    tall[:, 0], tall[:, -1] = fields[:, 0], fields[:, -1]
+    np.add(fields[:, :-1], change, out=tall[:, 1:-1:2])
+    np.subtract(fields[:, 1:], change, out=tall[:, 2::2])
+    tall = tall[:, : grid.height]
+    out = np.empty((count, grid.height, 2 * columns), dtype=np.float32)
+    change = (tall[..., 1:] - tall[..., :-1]) * quarter
+    out[..., 0], out[..., -1] = tall[..., 0], tall[..., -1]
+    np.add(tall[..., :-1], change, out=out[..., 1:-1:2])
+    np.subtract(tall[..., 1:], change, out=out[..., 2::2])
+    return out[..., : grid.width]
 
 
 def _texel(region: Region, along: Float32, up: Float32) -> tuple[Float32, Float32]:
@@ -95,90 +188,46 @@ def _texel(region: Region, along: Float32, up: Float32) -> tuple[Float32, Float3
 
 def _mirror(share: Float32) -> Float32:
     """Numbers around [0, 1] folded into it."""
-    return np.asarray(np.clip(1.0 - np.abs(1.0 - np.abs(share)), 0.0, 1.0), dtype=np.float32)
+    return np.asarray(np.maximum(1.0 - np.abs(1.0 - np.abs(share)), 0.0), dtype=np.float32)
 
 
-def _shade(light: Light, spots: _Spots, facing: Float32) -> Float32:
+def _shade(light: Light, places: _Places, across: Float32, facing: Float32) -> Float32:
     """Lambert's cosine law on a tube, over ambient light: about 1 where the light falls straight."""
-    towards = np.sqrt(max(0.1, 1.0 - light.above**2 * 0.5))
-    direct = facing * np.float32(towards) + spots.across * (
-        spots.normal[0] * np.float32(light.side) - spots.normal[1] * np.float32(light.above)
+    towards = np.float32(np.sqrt(max(0.1, 1.0 - light.above**2 * 0.5)))
+    direct = facing * towards + across * (
+        places.below * np.float32(light.side) + places.right * np.float32(light.above)
     )
     rim = np.float32(0.72) + np.float32(0.28) * facing  # fur seen at a slant is darker
-    return np.asarray((light.ambient + (1.1 - light.ambient) * np.maximum(direct, 0.0)) * rim, dtype=np.float32)
+    ambient = np.float32(light.ambient)
+    return np.asarray((ambient + (np.float32(1.1) - ambient) * np.maximum(direct, 0.0)) * rim, dtype=np.float32)
 
 
-def _cover(canvas: Canvas, ribbon: Ribbon) -> _Spots | None:
-    """The pixels under a ribbon, or None where it lies outside the canvas."""
-    rows, columns, nearest = _near(canvas, ribbon)
-    if not len(rows):
-        return None
-    line = ribbon.line
-    step, tangent, bend = _frame(line)
-    dx = columns.astype(np.float32) - line[:, 0].take(nearest)
-    dy = rows.astype(np.float32) - line[:, 1].take(nearest)
-    tx, ty = tangent[:, 0].take(nearest), tangent[:, 1].take(nearest)
-    off = dx * ty - dy * tx  # positive on the back's side of a line that runs right
-    ahead = (dx * tx + dy * ty) / (step * np.maximum(1.0 + bend.take(nearest) * off, 0.3))
-    along = (nearest.astype(np.float32) + ahead) * np.float32(1.0 / (len(line) - 1))
-    thick, narrow = _profile(ribbon)
-    radius = thick.take(np.clip(along * 1024 + 1, 0, 1026).astype(np.intp))
-    inside = radius - np.abs(off)
-    some = np.flatnonzero((inside > np.float32(-0.5 * _EDGE)) & (radius > 0.3))
-    along = np.clip(along[some], 0.0, 1.0)
-    return _Spots(
-        index=rows[some] * canvas.width + columns[some],
-        along=along,
-        across=np.clip(off[some] / radius[some], -0.999, 0.999),
-        cover=np.clip(inside[some] / np.float32(_EDGE) + 0.5, 0.0, 1.0),
-        normal=np.stack([ty[some], -tx[some]]),
-        narrow=narrow.take((along * 1024).astype(np.intp)),
-    )
-
-
-def _near(canvas: Canvas, ribbon: Ribbon) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Pixels that may lie under a ribbon: row, column and the nearest of the line's points, each (N,).
-
-    Blocks of `_STEP` pixels share a nearest point; `_cover` corrects for what that leaves.
-    """
-    left, top, right, bottom = ribbon.box()
-    first_row, first_column = max(0, int(top) - 1), max(0, int(left) - 1)
-    height = max(0, min(canvas.height, int(bottom) + 2) - first_row)
-    width = max(0, min(canvas.width, int(right) + 2) - first_column)
-    down, across = np.arange(height), np.arange(width)
-    y = first_row + _STEP * np.arange(-(-height // _STEP), dtype=np.float32) + _STEP // 2
-    x = first_column + _STEP * np.arange(-(-width // _STEP), dtype=np.float32) + _STEP // 2
-    away = ((y - ribbon.line[:, 1:]) ** 2)[:, :, None] + ((x - ribbon.line[:, :1]) ** 2)[:, None, :]
-    nearest = away.argmin(axis=0)
-    close = away.min(axis=0) < (1.2 * ribbon.radius.max() + _STEP) ** 2
-    rows, columns = np.nonzero(close[down // _STEP][:, across // _STEP])
-    return rows + first_row, columns + first_column, nearest[rows // _STEP, columns // _STEP]
-
-
-def _frame(line: Float32) -> tuple[np.float32, Float32, Float32]:
-    """A line's mean step, unit tangents (K, 2) and curvature (K,), positive where it bends towards the back."""
-    slope = _slope(line)
-    length = np.maximum(np.hypot(slope[:, 0], slope[:, 1]), 1e-3)
-    tangent = (slope / length[:, None]).astype(np.float32)
-    turn = _slope(tangent)
-    bend = (turn[:, 1] * tangent[:, 0] - turn[:, 0] * tangent[:, 1]) / length
-    return np.float32(length.mean()), tangent, bend.astype(np.float32)
-
-
-def _slope(line: Float32) -> Float32:
-    """Central differences along (K, 2), one-sided at the ends."""
-    slope = np.empty_like(line)
-    slope[1:-1] = 0.5 * (line[2:] - line[:-2])
-    slope[0], slope[-1] = line[1] - line[0], line[-1] - line[-2]
+def _slope(lines: Float32) -> Float32:
+    """Central differences along the last axis, one-sided at the ends."""
+    slope = np.empty_like(lines)
+    slope[..., 1:-1] = 0.5 * (lines[..., 2:] - lines[..., :-2])
+    slope[..., 0], slope[..., -1] = lines[..., 1] - lines[..., 0], lines[..., -1] - lines[..., -2]
     return slope
 
 
 def _profile(ribbon: Ribbon) -> tuple[Float32, Float32]:
-    """(1027,) thickness at steps of 1/1024 along a ribbon, 0 before and beyond; (1027,) how far its ends narrow it."""
-    narrow = np.ones(len(_ALONG), dtype=np.float32)
-    for share, place in zip(ribbon.round, (_ALONG, _ALONG[::-1]), strict=True):
+    """(_FINE + 1,) thickness at even steps along a ribbon, and how far its ends narrow it there."""
+    narrow = _narrow(ribbon.round)
+    return (_between(len(ribbon.radius)) @ ribbon.radius) * narrow, narrow
+
+
+@lru_cache(maxsize=16)
+def _narrow(ends: tuple[float, float]) -> Float32:
+    place = np.linspace(0.0, 1.0, _FINE + 1)
+    narrow = np.ones(_FINE + 1)
+    for share, away in zip(ends, (place, 1.0 - place), strict=True):
         if share:
-            narrow *= np.sqrt(1.0 - np.clip(1.0 - place / np.float32(share), 0.0, 1.0) ** 2)
-    thick = np.zeros(len(_ALONG) + 2, dtype=np.float32)
-    thick[1:-1] = np.interp(_ALONG, np.linspace(0.0, 1.0, len(ribbon.radius)), ribbon.radius) * narrow
-    return thick, narrow
+            narrow *= np.sqrt(1.0 - np.clip(1.0 - away / share, 0.0, 1.0) ** 2)
+    return narrow.astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _between(points: int) -> Float32:
+    """(_FINE + 1, points) weights of linear interpolation."""
+    places, knots = np.linspace(0.0, 1.0, _FINE + 1), np.linspace(0.0, 1.0, points)
+    return np.stack([np.interp(places, knots, unit) for unit in np.eye(points)], axis=-1).astype(np.float32)

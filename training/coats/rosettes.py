@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.coats.atlas import HEIGHT, WIDTH, Fur
-from training.coats.noise import Float32, smooth
+from training.coats.noise import Float32, enlarge, smooth
 
 _DARTS = 5_000
 _WAVES = 5
@@ -65,11 +65,13 @@ class Sites:
 
 @dataclass(frozen=True)
 class Cells:
-    """(HEIGHT, WIDTH) maps: nearest site, -1 = none; depth inside its cell, radii, < 0 outside; angle, radians."""
+    """(HEIGHT / 2, WIDTH / 2) maps: nearest site, -1 = none; depth inside its cell, radii, < 0 outside; angle, radians;
+    seam, the way to the next cell, radii."""
 
     site: NDArray[np.int32]
     depth: Float32
     angle: Float32
+    seam: Float32
 
 
 def throw_sites(rng: np.random.Generator, nature: Character, fur: Fur) -> Sites:
@@ -94,9 +96,9 @@ def throw_sites(rng: np.random.Generator, nature: Character, fur: Fur) -> Sites:
 
 
 def divide(rng: np.random.Generator, nature: Character, sites: Sites) -> Cells:
-    """The weighted Voronoi cells of the sites, with ragged edges."""
-    shape = (HEIGHT, WIDTH)
-    rows, columns = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
+    """The weighted Voronoi cells of the sites, with ragged edges, at every other texel."""
+    shape = (HEIGHT // 2, WIDTH // 2)
+    rows, columns = np.mgrid[:HEIGHT:2, :WIDTH:2].astype(np.float32)
     for coarse, share in ((26, 1.0), (80, 0.45)):
         columns += nature.ragged * share * smooth(rng, shape, (coarse, coarse))
         rows += nature.ragged * share * smooth(rng, shape, (coarse, coarse))
@@ -105,20 +107,26 @@ def divide(rng: np.random.Generator, nature: Character, sites: Sites) -> Cells:
     first, second = np.full(shape, 81.0, dtype=np.float32), np.full(shape, 81.0, dtype=np.float32)
     nearest = np.full(shape, -1, dtype=np.int32)
     for number, (site, radius) in enumerate(zip(sites.centre, sites.radius, strict=True)):
-        window = _window(site, _REACH * radius * max(nature.stretch, 1.0) + 2 * nature.ragged)
+        window = _window(site, _REACH * radius * max(nature.stretch, 1.0) + 2 * nature.ragged, 2)
         away = (x[window] - middle_x[number]) ** 2 + (y[window] - middle_y[number]) ** 2
         away *= np.float32(1.0 / radius**2)
         np.minimum(second[window], np.maximum(away, first[window]), out=second[window])
         np.copyto(nearest[window], np.int32(number), where=away < first[window])
         np.minimum(first[window], away, out=first[window])
     inner, outer = np.sqrt(first), np.sqrt(second)
-    depth = np.minimum(0.98 - inner, 0.5 * (outer - inner)).astype(np.float32)
+    seam = (0.5 * (outer - inner)).astype(np.float32)
+    depth = np.minimum(np.float32(0.98) - inner, seam)
     angle = np.arctan2(y - middle_y.take(nearest), x - middle_x.take(nearest))
-    return Cells(nearest, depth, angle.astype(np.float32))
+    return Cells(nearest, depth, angle.astype(np.float32), seam)
 
 
-def ink(rng: np.random.Generator, nature: Character, sites: Sites, cells: Cells) -> tuple[Float32, Float32]:
-    """(HEIGHT, WIDTH) ink in [0, 1] and inside in [0, 1], which says how far a place is enclosed by its ring."""
+def ink(
+    rng: np.random.Generator, nature: Character, sites: Sites, cells: Cells, detail: int
+) -> tuple[Float32, Float32]:
+    """Ink in [0, 1] and inside in [0, 1], which says how far a place is enclosed by its ring.
+
+    Both (HEIGHT, WIDTH) at `detail` 2, half of that at 1.
+    """
     thick = nature.ring * _around(rng, nature, sites, cells)
     radius = sites.radius.take(cells.site)
     solid = sites.solid.take(cells.site)
@@ -126,11 +134,24 @@ def ink(rng: np.random.Generator, nature: Character, sites: Sites, cells: Cells)
     outer = cells.depth - start
     ring = np.minimum(outer, thick - outer)
     spot = np.where(solid > 0.5, outer, ring)
-    inside = np.clip(outer * radius / 3.0, 0.0, 1.0)
-    dark = np.clip(spot * radius / 1.6 + 0.5, 0.0, 1.0).astype(np.float32)
+    inside = np.where(cells.site >= 0, np.clip(outer * radius / 3.0, 0.0, 1.0), 0.0)
+    dark = _sharp(spot * radius, detail)
     _dot(rng, nature, sites, dark)
     _sprinkle(rng, nature, sites, cells, dark)
-    return dark, np.where(cells.site >= 0, inside, 0.0).astype(np.float32)
+    return dark, inside.astype(np.float32) if detail == 1 else enlarge(inside.astype(np.float32), (HEIGHT, WIDTH))
+
+
+def patches(nature: Character, sites: Sites, cells: Cells, detail: int) -> Float32:
+    """Whole cells, inked, with light seams between them: a giraffe's coat. Shapes as `ink`'s."""
+    return _sharp((cells.seam - nature.gap) * sites.radius.take(cells.site), detail)
+
+
+def _sharp(depth: Float32, detail: int) -> Float32:
+    """Depth inside the ink, texels, at every other texel -> ink in [0, 1] with an edge as wide as two texels."""
+    depth = np.maximum(depth, -20.0).astype(np.float32)
+    if detail == 2:
+        depth = enlarge(depth, (HEIGHT, WIDTH))
+    return np.asarray(np.clip(depth * np.float32(detail / 3.2) + np.float32(0.5), 0.0, 1.0), dtype=np.float32)
 
 
 def _metric(x: Float32, y: Float32, nature: Character) -> tuple[Float32, Float32]:
@@ -166,15 +187,16 @@ def _dot(rng: np.random.Generator, nature: Character, sites: Sites, dark: Float3
 def _sprinkle(rng: np.random.Generator, nature: Character, sites: Sites, cells: Cells, dark: Float32) -> None:
     """Small spots where the cells leave room."""
     for x, y in rng.uniform((0.0, 0.0), (WIDTH, HEIGHT), (int(900 * nature.between), 2)):
-        site = cells.site[int(y), int(x)]
-        if site >= 0 and cells.depth[int(y), int(x)] < 0.04:
+        site = cells.site[int(y) // 2, int(x) // 2]
+        if site >= 0 and cells.depth[int(y) // 2, int(x) // 2] < 0.04:
             _stamp(dark, np.array([x, y]), sites.radius[site] * rng.uniform(0.06, 0.14), rng)
 
 
 def _stamp(dark: Float32, centre: NDArray[np.floating], radius: float, rng: np.random.Generator) -> None:
     """An elliptic dot, soft over a texel."""
-    window = _window(centre, 1.6 * radius + 2)
-    rows, columns = np.mgrid[window].astype(np.float32)
+    coarse = HEIGHT // dark.shape[0]
+    window = _window(centre, 1.6 * radius + 2, coarse)
+    rows, columns = np.mgrid[window].astype(np.float32) * np.float32(coarse)
     turn, squeeze = rng.uniform(0.0, np.pi), rng.uniform(0.65, 1.0)
     x, y = columns - centre[0], rows - centre[1]
     long, short = x * np.cos(turn) + y * np.sin(turn), (y * np.cos(turn) - x * np.sin(turn)) / squeeze
@@ -182,9 +204,8 @@ def _stamp(dark: Float32, centre: NDArray[np.floating], radius: float, rng: np.r
     dark[window] = np.maximum(dark[window], dot)
 
 
-def _window(centre: NDArray[np.floating], reach: float) -> tuple[slice, slice]:
-    """The texels within `reach` of a centre, clipped to the texture."""
-    left, top = max(0, int(centre[0] - reach)), max(0, int(centre[1] - reach))
-    return slice(top, max(top, min(HEIGHT, int(centre[1] + reach) + 1))), slice(
-        left, max(left, min(WIDTH, int(centre[0] + reach) + 1))
-    )
+def _window(centre: NDArray[np.floating], reach: float, coarse: int) -> tuple[slice, slice]:
+    """The texels within `reach` of a centre, clipped to the texture, which is `coarse` times smaller than the atlas."""
+    left, top = max(0, int(centre[0] - reach) // coarse), max(0, int(centre[1] - reach) // coarse)
+    right, bottom = (min(WIDTH, int(centre[0] + reach) + 1), min(HEIGHT, int(centre[1] + reach) + 1))
+    return slice(top, max(top, bottom // coarse)), slice(left, max(left, right // coarse))

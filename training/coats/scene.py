@@ -9,8 +9,10 @@ Lighting = Literal["day", "shade", "dusk", "flash", "infrared"]
 Triple = tuple[float, float, float]
 
 _LIGHTINGS: tuple[Lighting, ...] = ("day", "shade", "dusk", "flash", "infrared")
-_LIGHT_SHARES = (0.34, 0.24, 0.14, 0.12, 0.16)
-_WHOLE_SHARE = 0.5  # photos that show the whole animal; the others are cut to a part of the flank
+_LIGHT_STEPS = (0.36, 0.6, 0.74, 0.86)  # shares of 0.36, 0.24, 0.14, 0.12 and 0.14
+_WHOLE_SHARE = 0.6  # photos that show the whole animal; the others are cut to a part of the flank
+_JPEG_SHARE = 0.5
+_FAR_SHARE = 0.2  # of these, the animal is small and anywhere in the picture
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Light:
     gamma: float
     dapple: float  # strength of leaf shadows
     falloff: float  # how much darker the background is
+    spot: float  # a lamp's cone: how much light is lost at the picture's edge
+    aim: tuple[float, float]  # the cone's middle, -1 to 1 across and down
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,9 @@ class Scene:
     camera: Camera
     light: Light
     blur: float  # share of the picture's longer side, standard deviation
+    motion: tuple[float, float]  # the way that the picture moves in the exposure, right and down; shares as for blur
     noise: float  # grey levels, standard deviation
+    quality: int  # of JPEG, 1 to 100; 0 = none
     cut: int  # leaves in front of the animal that the cut-out leaves out
     over: int  # leaves in front of the animal that the cut-out kept
 
@@ -73,7 +79,7 @@ class Scene:
 def draw_scene(rng: np.random.Generator) -> Scene:
     """A scene by chance. Its colours range far wider than those of two animals' fur (design section 12)."""
     light = _light(rng)
-    dim = {"day": 1.0, "shade": 1.4, "dusk": 2.4, "flash": 1.3, "infrared": 2.0}[light.kind]
+    dim = {"day": 1.0, "shade": 1.3, "dusk": 2.0, "flash": 1.2, "infrared": 1.8}[light.kind]
     plants = rng.random()
     return Scene(
         seed=int(rng.integers(2**31)),
@@ -81,7 +87,9 @@ def draw_scene(rng: np.random.Generator) -> Scene:
         camera=_camera(rng),
         light=light,
         blur=min(0.0035, float(rng.exponential(0.0006)) * dim),
-        noise=float(rng.uniform(1.5, 4.5)) * dim,
+        motion=_motion(rng, light.kind),
+        noise=float(rng.uniform(0.8, 4.0)) * dim,
+        quality=int(rng.integers(20, 96)) if rng.random() < _JPEG_SHARE else 0,
         cut=int(rng.integers(2, 22)) if plants < 0.35 else 0,
         over=int(rng.integers(2, 22)) if plants > 0.65 else 0,
     )
@@ -117,8 +125,17 @@ def nudge(scene: Scene, rng: np.random.Generator) -> Scene:
     return replace(scene, pose=moved, camera=camera, light=light)
 
 
+def _motion(rng: np.random.Generator, kind: Lighting) -> tuple[float, float]:
+    """Mostly none; longer and more often where light is scarce. Animals move along, cameras shake anyhow."""
+    if rng.random() > {"day": 0.08, "shade": 0.15, "dusk": 0.35, "flash": 0.1, "infrared": 0.35}[kind]:
+        return 0.0, 0.0
+    way = float(rng.uniform(0.006, 0.028))
+    angle = float(rng.normal(0.0, 0.6))
+    return way * float(np.cos(angle)), way * float(np.sin(angle))
+
+
 def _pose(rng: np.random.Generator) -> Pose:
-    pace = rng.uniform(0.0, 0.34) * rng.choice((-1.0, 1.0))
+    pace = rng.uniform(-0.34, 0.34)
     swing = pace * np.array([1.0, -0.8, -1.0, 0.8]) + rng.normal(0.0, 0.07, 4)
     return Pose(
         sag=float(rng.normal(0.012, 0.02)),
@@ -135,8 +152,9 @@ def _pose(rng: np.random.Generator) -> Pose:
 
 def _camera(rng: np.random.Generator) -> Camera:
     whole = rng.random() < _WHOLE_SHARE
-    window = rng.uniform(1.02, 1.16) if whole else rng.uniform(0.5, 0.9)
-    spread = 0.01 if whole else 0.10
+    far = whole and rng.random() < _FAR_SHARE
+    window = rng.uniform(*((1.15, 1.8) if far else (1.01, 1.16))) if whole else rng.uniform(0.42, 0.95)
+    spread = (0.12 if far else 0.01) if whole else 0.10
     return Camera(
         yaw=float(np.clip(rng.normal(0.0, 0.36), -0.85, 0.85)),
         roll=float(rng.normal(0.12, 0.2)),
@@ -152,7 +170,8 @@ def _camera(rng: np.random.Generator) -> Camera:
 
 
 def _light(rng: np.random.Generator) -> Light:
-    kind = _LIGHTINGS[int(rng.choice(len(_LIGHTINGS), p=_LIGHT_SHARES))]
+    kind = _LIGHTINGS[int(np.searchsorted(_LIGHT_STEPS, rng.random()))]
+    lamp = kind in ("flash", "infrared")
     side, above, ambient = {
         "day": (0.5, 0.75, 0.55),
         "shade": (0.25, 0.45, 0.8),
@@ -160,7 +179,7 @@ def _light(rng: np.random.Generator) -> Light:
         "flash": (0.1, 0.1, 0.35),
         "infrared": (0.1, 0.1, 0.45),
     }[kind]
-    exposure = {"day": 1.05, "shade": 0.82, "dusk": 0.62, "flash": 1.0, "infrared": 0.95}[kind]
+    exposure = {"day": 1.1, "shade": 0.92, "dusk": 0.72, "flash": 1.1, "infrared": 1.05}[kind]
     saturation = {"day": 1.0, "shade": 0.85, "dusk": 0.75, "flash": 0.9, "infrared": 0.0}[kind]
     return Light(
         kind=kind,
@@ -168,11 +187,13 @@ def _light(rng: np.random.Generator) -> Light:
         above=float(abs(rng.normal(above, 0.2))),
         ambient=float(np.clip(rng.normal(ambient, 0.1), 0.25, 0.95)),
         cast=_cast(rng, kind),
-        exposure=max(0.45, exposure * float(np.exp(rng.normal(0.0, 0.2)))),
+        exposure=max(0.5, exposure * float(np.exp(rng.normal(0.0, 0.2)))),
         saturation=saturation * float(rng.uniform(0.6, 1.15)),
         gamma=float(np.exp(rng.normal(0.0, 0.14))),
         dapple=float(rng.uniform(0.0, 0.65)) if kind == "day" else float(rng.uniform(0.0, 0.2)),
-        falloff=float(rng.uniform(0.55, 0.85)) if kind in ("flash", "infrared") else float(rng.uniform(0.0, 0.3)),
+        falloff=float(rng.uniform(0.4, 0.85)) if lamp else float(rng.uniform(0.0, 0.3)),
+        spot=float(rng.uniform(0.1, 1.4)) if lamp else float(rng.uniform(0.0, 0.2)),
+        aim=(float(rng.normal(0.0, 0.3)), float(rng.normal(0.0, 0.25))),
     )
 
 

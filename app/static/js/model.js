@@ -26,9 +26,11 @@ function describe(model) {
     const whose = protocol === "identity" ? "animals it had never seen" : "photos it had never seen";
     parts.push(`id-mAP ${quality.toFixed(3)} (1 is perfect) on ${whose}, of the kind it was trained on`);
   }
-  parts.push(model.calibrated ? "calibrated" : "not calibrated");
+  parts.push(model.calibrated ? `calibrated for ${share(model.prior)} of pairs showing one jaguar` : "not calibrated");
   return `${parts.join("; ")}.`;
 }
+
+const share = (prior) => new Intl.NumberFormat("en", { style: "percent", maximumSignificantDigits: 2 }).format(prior);
 
 /** Cut-outs are shown as the model sees them: on its colour; on a checker where it looks at what alpha hides. */
 function showGround({ alpha, background }) {

@@ -29,6 +29,12 @@ const LIKE_THOSE =
   "The probability holds for photos like those that the model was calibrated with. Look at both before you decide.";
 const UNSURE = "The model is not calibrated: this is no probability.";
 
+const VERDICTS = {
+  same: "Verdict: same. Of 100 pairs of different jaguars, at most one scores as high.",
+  different: "Verdict: different. Of 100 pairs of one and the same jaguar, at most five score as low.",
+  uncertain: "Verdict: uncertain. One jaguar and two different ones both score like this often enough.",
+};
+
 const AT_REST = [
   "The score appears here as soon as there are two photos.",
   "1 is the same photo twice, 0.5 is two that have nothing in common.",
@@ -46,15 +52,14 @@ export function forgetVerdict(...why) {
 
 /** What is said aloud of an answer. */
 export function spoken({ similarity, probability, verdict }) {
-  const [first] = probability === null ? [UNSURE] : sentences(probability, verdict);
-  return `Similarity ${score(similarity)}. ${first}`;
+  const said = probability === null ? [UNSURE] : sentences(probability, verdict).slice(0, 2);
+  return `Similarity ${score(similarity)}. ${said.join(" ")}`;
 }
 
 function sentences(probability, verdict) {
   if (probability === null) return UNCALIBRATED;
   const percent = new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 1 }).format(probability);
-  const first = `Both photos show the same jaguar with a probability of ${percent}${verdict ? `: ${verdict}` : ""}.`;
-  return [first, LIKE_THOSE];
+  return [`Both photos show the same jaguar with a probability of ${percent}.`, VERDICTS[verdict], LIKE_THOSE];
 }
 
 function setMeter(value, text) {

@@ -1,0 +1,83 @@
+"""What a distillation says: one TOML file beside those of `fit`, frozen, unknown keys refused."""
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from app.reid.spec import PreprocessSpec, Side, Spec
+from training.config import ComputeConfig, Count, ModelConfig, Positive, Share
+
+
+class PicturesConfig(Spec):
+    """Which pictures, and how many views are cut out of them.
+
+    sources: folders below `--pictures` and the weight of each; a folder gets its weight's share of the views, whatever
+    number of pictures it holds. views: all of them together. side: of a view in pixels. area: the least share of a
+    large picture that a view shows, the share is drawn log-uniformly between that and 1. white: share of cut-outs
+    (pictures with alpha) that are laid on white, the others get a random colour. held_out: views that only measure.
+    """
+
+    sources: dict[str, Positive]
+    views: Annotated[int, Field(ge=64)] = 40_000
+    side: Side = 160
+    area: Annotated[float, Field(gt=0, le=1)] = 0.06
+    white: Share = 0.5
+    held_out: Count = 500
+
+    @field_validator("sources")
+    @classmethod
+    def _has_sources(cls, sources: dict[str, float]) -> dict[str, float]:
+        if not sources:
+            raise ValueError("name at least one folder")
+        return sources
+
+
+class TeacherConfig(Spec):
+    """The network that is looked up to: timm's name, the side in pixels at which it sees a view, its mean and std.
+
+    whiten: the power of the standard deviation by which each principal direction of its pooled vector is divided; 0
+    keeps them, 1 whitens wholly. Source: Jegou and Chum 2012, "Negative evidences and
+    co-occurences in image retrieval". gem: the power of its pooling (Radenovic et al. 2018, eq. 1). places: principal
+    directions of its last map that are learnt. Directions are found on the views.
+    """
+
+    backbone: str = "tf_efficientnet_lite0"
+    side: Side = 192
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[Positive, Positive, Positive] = (0.5, 0.5, 0.5)
+    whiten: Share = 0.5
+    gem: Annotated[float, Field(ge=1)] = 3.0
+    places: Count = 192
+
+
+class LearningConfig(Spec):
+    """AdamW with a warm-up and a cosine, over batches whose views are seen at one of `sizes`, drawn for each batch.
+
+    pooled, places, middle: weights of the three losses (see `Student.losses`). ema_decay: of the averaged weights that
+    become the bundle. save_every: steps.
+    """
+
+    steps: Count = 3_000
+    batch: Annotated[int, Field(ge=2)] = 64
+    sizes: Annotated[tuple[Side, ...], Field(min_length=1)] = (96, 128, 160)
+    learning_rate: Positive = 1.5e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    warmup: Annotated[int, Field(ge=0)] = 200
+    clip_norm: Positive = 3.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    pooled: Positive = 2.0
+    places: Annotated[float, Field(ge=0)] = 1.0
+    middle: Annotated[float, Field(ge=0)] = 0.5
+    save_every: Count = 250
+
+
+class DistillConfig(Spec):
+    """A whole distillation. The same config, seed, pictures, teacher and machine give the same weights."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    model: ModelConfig = ModelConfig()
+    preprocess: PreprocessSpec = PreprocessSpec()
+    pictures: PicturesConfig
+    teacher: TeacherConfig = TeacherConfig()
+    learning: LearningConfig = LearningConfig()
+    compute: ComputeConfig = ComputeConfig()
