@@ -51,7 +51,9 @@ train: .venv-dev/ready ## Train on DATA into BUNDLE with CONFIG, for example DAT
 default-model: .venv-dev/ready ## Fetch pictures and teacher, and distil the bundle that ships, model_store/default
 	.venv-dev/bin/jaguar-train sources --out runs/sources
 	.venv-dev/bin/jaguar-train distill training/configs/distill.toml --pictures runs/sources/pictures \
-	    --teacher runs/sources/teacher.pth --out model_store/default --run runs/default $(ARGS)
+	    --teacher runs/sources/teacher.pth --out runs/default-seen/bundle --run runs/default-seen $(ARGS)
+	.venv-dev/bin/jaguar-train distill training/configs/layout.toml --pictures runs/sources/pictures \
+	    --teacher runs/sources/teacher.pth --out model_store/default --run runs/default-placed $(ARGS)
 
 reliability: .venv-dev/ready ## The 15 cases at full length; services, caches, jobs and fits killed with -9 (KILLS=50 and 20 fits)
 	RELIABILITY=full KILLS=$(KILLS) .venv-dev/bin/python -m pytest -q -p tests.noskip tests/reliability/test_case_*.py

@@ -5,8 +5,8 @@
 In each round, for one seed: the same identity-disjoint split, the same start weights (a bundle's, backbone and neck),
 the same photos at the same size, one after the other on the same machine. `fit` runs `--epochs` epochs of the config;
 then wildlife-tools trains for as many of its own epochs as fit into the same wall-clock (its first one is timed; photos
-are decoded beforehand for both). What it does is what its documentation shows: RandAugment(2, 20), ArcFace with margin 0.5
-and scale 64, SGD with rate 0.001 and momentum 0.9, a cosine to a thousandth, batches of 64, every second one a step.
+are decoded beforehand for both). What it does is what its documentation shows: RandAugment(2, 20), ArcFace with margin
+0.5 and scale 64, SGD with rate 0.001 and momentum 0.9, a cosine to a thousandth, batches of 64, two batches a step.
 Both are measured by the project's metric on the validation identities. The bound is a ratio of mean id-mAP of 1.25 and
 a bootstrap interval of the paired difference, over the validation identities of all rounds, above 0; else status 1.
 

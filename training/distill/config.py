@@ -1,8 +1,8 @@
 """What a distillation says: one TOML file beside those of `fit`, frozen, unknown keys refused."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from app.reid.spec import PreprocessSpec, Side, Spec
 from training.config import ComputeConfig, Count, ModelConfig, Positive, Share
@@ -50,11 +50,32 @@ class TeacherConfig(Spec):
     places: Count = 192
 
 
+class LayoutConfig(Spec):
+    """What the pooled target says beside the teacher's vector: the places of edges, as histograms of their directions.
+
+    weight: of that half of the target over the other; 0 leaves it out, and the teacher's vector is all. side: of the
+    view in pixels on which it is computed. cells: of the grid, a side; directions: over the whole circle. whiten: as
+    the teacher's.
+    """
+
+    weight: Annotated[float, Field(ge=0)] = 0.0
+    side: Side = 128
+    cells: Count = 8
+    directions: Count = 8
+    whiten: Share = 0.5
+
+    @model_validator(mode="after")
+    def _cells_fit(self) -> Self:
+        if self.side % self.cells:
+            raise ValueError(f"side ({self.side}) must be a multiple of cells ({self.cells})")
+        return self
+
+
 class LearningConfig(Spec):
     """AdamW with a warm-up and a cosine, over batches whose views are seen at one of `sizes`, drawn for each batch.
 
     pooled, places, middle: weights of the three losses (see `Student.losses`). ema_decay: of the averaged weights that
-    become the bundle. save_every: steps.
+    become the bundle. mirror: share of views that are mirrored, with the teacher's maps. save_every: steps.
     """
 
     steps: Count = 3_000
@@ -68,6 +89,7 @@ class LearningConfig(Spec):
     pooled: Positive = 2.0
     places: Annotated[float, Field(ge=0)] = 1.0
     middle: Annotated[float, Field(ge=0)] = 0.5
+    mirror: Share = 0.5
     save_every: Count = 250
 
 
@@ -79,5 +101,12 @@ class DistillConfig(Spec):
     preprocess: PreprocessSpec = PreprocessSpec()
     pictures: PicturesConfig
     teacher: TeacherConfig = TeacherConfig()
+    layout: LayoutConfig = LayoutConfig()
     learning: LearningConfig = LearningConfig()
     compute: ComputeConfig = ComputeConfig()
+
+    @model_validator(mode="after")
+    def _a_mirror_changes_the_layout(self) -> Self:
+        if self.layout.weight and self.learning.mirror:
+            raise ValueError("learning.mirror must be 0 where layout.weight is not: a mirrored view has another layout")
+        return self

@@ -140,11 +140,11 @@ class Lesson:
         return held + np.sort(order[place * batch : (place + 1) * batch])
 
     def _batch(self, rows: NDArray[np.int64], chance: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Images in [0, 1] under changed light and the targets; half of the views are mirrored, with their maps."""
+        """Images in [0, 1] under changed light and the targets; some of the views are mirrored, with their maps."""
         images = self._images(rows)
         places = torch.from_numpy(self._targets.places[rows].astype(np.float32))
         middle = torch.from_numpy(self._targets.middle[rows].astype(np.float32))
-        mirrored = torch.rand(len(rows), generator=chance) < 0.5
+        mirrored = torch.rand(len(rows), generator=chance) < self.config.learning.mirror
         for maps in (images, places, middle):
             maps[mirrored] = maps[mirrored].flip(3)
         return change_light(images, chance), self._targets.pooled[rows], places, middle

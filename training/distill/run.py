@@ -83,6 +83,7 @@ def _material(
     made = {
         "pictures": config.pictures.model_dump(mode="json"),
         "teacher": config.teacher.model_dump(mode="json"),
+        "layout": config.layout.model_dump(mode="json"),
         "weights": _digest(weights),
         "seed": config.seed,
         "width": config.model.embedding_dim,
@@ -99,6 +100,7 @@ def _material(
     targets = make_targets(
         teacher,
         views,
+        config.layout,
         config.model.embedding_dim,
         answers,
         lambda count, total: tell("asking the teacher", count, total),

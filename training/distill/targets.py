@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from app.reid.errors import DataError
+from training.distill.config import LayoutConfig, TeacherConfig
+from training.distill.layout import layouts
 from training.distill.teacher import Teacher
 
 POOLED, PLACES, MIDDLE = "pooled.npy", "places.npy", "middle.npy"
@@ -32,6 +34,7 @@ class Targets:
 def make_targets(
     teacher: Teacher,
     views: NDArray[np.uint8],
+    layout: LayoutConfig,
     width: int,
     folder: Path,
     progress: Callable[[int, int], None] | None = None,
@@ -61,8 +64,20 @@ def make_targets(
                 progress(min(len(views), start + BATCH), len(views))
     except OSError as error:
         raise DataError(f"{folder}: {error.strerror}; the teacher's maps take some 45 kB a view") from error
-    np.save(folder / POOLED, part_whitened(torch.cat(pooled), width, teacher.config.whiten).numpy())
+    np.save(folder / POOLED, _pooled_target(torch.cat(pooled), teacher.config, views, layout, width).numpy())
     return read_targets(folder)
+
+
+def _pooled_target(
+    vectors: Tensor, config: TeacherConfig, views: NDArray[np.uint8], layout: LayoutConfig, width: int
+) -> Tensor:
+    """(N, D) unit vectors: the teacher's directions, and in the second half those of the layout if it has a weight."""
+    if not layout.weight:
+        return part_whitened(vectors, width, config.whiten)
+    half = width // 2
+    seen = part_whitened(vectors, width - half, config.whiten)
+    placed = part_whitened(layouts(views, layout), half, layout.whiten)
+    return torch.nn.functional.normalize(torch.cat([seen, layout.weight * placed], dim=1))
 
 
 def read_targets(folder: Path) -> Targets:

@@ -191,7 +191,8 @@ def test_the_command(made: Made, tmp_path: Path, pictures: Path, teacher_file: P
     assert "learning.step" in wrong.output
 
 
-def test_the_config_that_ships_is_read() -> None:
-    config = load_config(Path(__file__).parents[3] / "training" / "configs" / "distill.toml", [], DistillConfig)
+@pytest.mark.parametrize("name", ["distill.toml", "layout.toml"])
+def test_the_configs_that_ship_are_read(name: str) -> None:
+    config = load_config(Path(__file__).parents[3] / "training" / "configs" / name, [], DistillConfig)
     assert config.model.backbone == "convnext_atto"
     assert set(config.pictures.sources) == {source.package for source in PICTURES}

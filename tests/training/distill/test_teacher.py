@@ -9,7 +9,7 @@ import timm
 import torch
 
 from app.reid.errors import BundleError, ConfigError
-from training.distill.config import TeacherConfig
+from training.distill.config import LayoutConfig, TeacherConfig
 from training.distill.targets import generalised_mean, make_targets, part_whitened, read_targets
 from training.distill.teacher import Teacher
 
@@ -90,7 +90,7 @@ def test_part_whitening_leaves_deviations_of_the_power_that_is_left() -> None:
 def test_targets_on_the_disk_are_the_teachers_answers(teacher_file: Path, tmp_path: Path) -> None:
     views = np.random.default_rng(1).integers(0, 256, (70, 64, 64, 3), dtype=np.uint8)
     teacher = Teacher(CONFIG, teacher_file)
-    targets = make_targets(teacher, views, 16, tmp_path)
+    targets = make_targets(teacher, views, LayoutConfig(), 16, tmp_path)
     middle, last = teacher.look(views)
     pooled = part_whitened(generalised_mean(last, 3.0), 16, 0.5)
     torch.testing.assert_close(targets.pooled, pooled, rtol=1e-3, atol=1e-3)
