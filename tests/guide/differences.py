@@ -40,7 +40,7 @@ DIFFERENCES = (
     Difference(r"optim\.epochs=\d+", "optim.epochs=2", "an hour less"),
 )
 
-# Blocks are run by `make test`, but for those that train or install: `make guide` runs them, and .ci/run that.
+# Blocks are run by `make test`, but for those that train or install: `make guide` runs them.
 SLOW = re.compile(r"\bmake (?:serve|train)\b|\bjaguar-train\b")
 # Run where an engine runs. .ci/run also starts the same compose file with tests/docker/test_compose.sh.
 DOCKER = re.compile(r"^docker ", re.MULTILINE)

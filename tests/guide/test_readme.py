@@ -65,9 +65,7 @@ def test_a_block_runs_as_it_is_written(stage: Stage, service: Server, block: Blo
     run(stage, block, service.port)
 
 
-@pytest.mark.skipif(
-    not is_full(), reason="GUIDE=full is not set: `make guide` runs these blocks, and .ci/run runs that"
-)
+@pytest.mark.skipif(not is_full(), reason="GUIDE=full is not set: `make guide` runs these blocks")
 @over(argvalues=LONG)
 def test_a_block_that_trains_or_serves_runs_on_few_photos(
     stage: Stage, service: Server, submissions: list[bytes], block: Block
