@@ -116,7 +116,7 @@ def test_zip_is_no_photo(service, photo, zipped, assert_problem):
         ),
         ("/embed", [("image", b"1"), ("images", b"2")], "'image' is no part of this call"),
         ("/embed?fast=1", [("images", b"2")], "'fast' is no query parameter of this call"),
-        ("/submission?postprocess=manifest", [("test_csv", b"2")], "'postprocess' is no query parameter"),
+        ("/submission?mirror=1", [("test_csv", b"2")], "'mirror' is no query parameter"),
     ],
 )
 def test_what_a_call_does_not_know_is_refused(service, assert_problem, call, files, finding):
