@@ -89,6 +89,22 @@ def to_onnx(model: EmbeddingModel, size: tuple[int, int]) -> bytes:
     return data
 
 
+def smallest(tensor: Tensor) -> Tensor:
+    """The same numbers in float16 where that loses none of them; else the tensor itself."""
+    if not tensor.is_floating_point():
+        return tensor
+    half = tensor.half()
+    return half if torch.equal(half.to(tensor.dtype), tensor) else tensor
+
+
+@torch.no_grad()
+def round_to_half(model: nn.Module) -> None:
+    """Every number of the network to the nearest that float16 has, so that its file is half as large."""
+    for tensor in model.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(tensor.half())
+
+
 def export_bundle(
     folder: Path,
     model: EmbeddingModel,
@@ -105,7 +121,7 @@ def export_bundle(
         BundleError: the two weight files disagree, or the folder cannot be written.
     """
     model = model.to("cpu").to(memory_format=torch.contiguous_format).eval()
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    weights = {name: smallest(tensor.contiguous()) for name, tensor in model.state_dict().items()}
     files = {TORCH_WEIGHTS: safetensors.torch.save(weights), ONNX_WEIGHTS: to_onnx(model, config.preprocess.size)}
     embedder = Embedder(config.preprocess, OnnxRuntime(files[ONNX_WEIGHTS]))
     probe = embedder.embed_prepared([probe_pixels(PROBE_SEED, config.preprocess.size)])[0]

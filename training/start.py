@@ -61,7 +61,8 @@ def _download(backbone: str) -> dict[str, Tensor]:
 
 
 def _start_from_bundle(model: EmbeddingModel, folder: Path) -> None:
-    """Backbone and neck of another bundle; the neck too, since it was learnt as well. Its pooling may differ."""
+    """Backbone and neck of another bundle; the neck too, since it was learnt as well. Its pooling may differ, but
+    for a grid, whose neck has another width."""
     bundle = open_bundle(folder)
     if bundle.manifest.model.model_copy(update={"pooling": model.spec.pooling}) != model.spec:
         raise BundleError(f"the bundle {folder} holds {bundle.manifest.model}; the config asks for {model.spec}")

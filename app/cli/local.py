@@ -60,7 +60,7 @@ class LocalEngine:
         if not can_explain(embedder):
             raise CommandError(
                 f"the network of the bundle {self._model.manifest.name} does not tell what each place adds",
-                advice="A ConvNeXt with average pooling does, exported by this version of jaguar-train.",
+                advice="A ConvNeXt with pooling avg or grid does, exported by this version of jaguar-train.",
             )
         seen: list[tuple[Places, Panel]] = []
         for name, photo in (self._named(a), self._named(b)):

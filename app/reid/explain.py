@@ -1,6 +1,6 @@
 """Why two photos score as they do: what each place of either adds to their cosine. A sum taken apart, no estimate.
 
-With average pooling an embedding is a sum over places (`network.embed_with_places`), so that the cosine of two photos
+Without GeM an embedding is a sum over places (`network.embed_with_places`), so that the cosine of two photos
 is the sum, over all pairs of places, of the places' dot products. Summed over the places of one photo it is a map of
 the other.
 Source: Stylianou, Souvenir, Pless 2019, "Visualizing Deep Similarity Networks": the cosine of average-pooled features
@@ -115,7 +115,7 @@ def photo_box(size: tuple[int, int], spec: PreprocessSpec, shape: Place) -> Phot
 
 
 def can_explain(embedder: Embedder) -> bool:
-    """Whether the network tells what each place adds; one with another pooling than the average cannot."""
+    """Whether the network tells what each place adds; one with GeM cannot."""
     return isinstance(embedder.runtime, PlacesRuntime) and embedder.runtime.has_places
 
 

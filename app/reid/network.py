@@ -1,6 +1,7 @@
 """The network: a timm backbone, the neck, the unit sphere. The only home of timm in the engine."""
 
 import difflib
+import math
 from typing import Any
 
 import timm
@@ -10,29 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.reid.errors import BundleError, ConfigError
+from app.reid.pooling import GRID, GeM, Grid, cell_shares
 from app.reid.spec import ModelSpec
 
 GEM_POWER = "global_pool.p"  # how the name of GeM's exponent ends
-
-
-class GeM(nn.Module):
-    """Generalised mean over places: `(mean of max(x, 1e-6) ** p) ** (1 / p)`; p is learnt and starts at 3.
-
-    p = 1 is the mean of what is positive, large p comes near the maximum. Source: Radenović et al. 2018, "Fine-tuning
-    CNN Image Retrieval with No Human Annotation", eq. 3.
-    """
-
-    def __init__(self, *, flatten: bool) -> None:
-        """flatten: whether the pooled vectors come as (N, C) and not as (N, C, 1, 1)."""
-        super().__init__()
-        self.p = nn.Parameter(torch.tensor([3.0]))
-        self._flatten = flatten
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, C, h, w) -> (N, C, 1, 1) or (N, C), float32: powers of small numbers are lost in fewer bits."""
-        positive = features.float().clamp(min=1e-6)
-        pooled = positive.pow(self.p).mean(dim=(2, 3), keepdim=True).pow(1.0 / self.p)
-        return pooled.flatten(1) if self._flatten else pooled
 
 
 class EmbeddingModel(nn.Module):
@@ -53,10 +35,12 @@ class EmbeddingModel(nn.Module):
         super().__init__()
         self.spec = spec
         self.backbone = create_backbone(spec.backbone, drop_path=drop_path)
-        if spec.pooling == "gem":
-            _put_gem(self.backbone, spec.backbone)
+        if spec.pooling == "grid" and not self._has_plain_head:
+            raise _no_pooling(spec)
+        if spec.pooling != "avg":
+            _put_pooling(self.backbone, spec, GeM if spec.pooling == "gem" else Grid)
         # Some networks end in a layer of another width than their last feature map, num_features.
-        self.linear = nn.Linear(self.backbone.head_hidden_size, spec.embedding_dim)
+        self.linear = nn.Linear(self.backbone.head_hidden_size * self._cells, spec.embedding_dim)
         self.batch_norm = nn.BatchNorm1d(spec.embedding_dim)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -79,21 +63,16 @@ class EmbeddingModel(nn.Module):
 
     @property
     def has_places(self) -> bool:
-        """Whether the embedding is a sum over places: average pooling, then LayerNorm or nothing, then the neck."""
-        return (
-            self.spec.pooling == "avg"
-            and isinstance(self.backbone, timm.models.ConvNeXt)
-            and isinstance(getattr(self.backbone.head, "pre_logits", nn.Identity()), nn.Identity)
-            and isinstance(self._head_norm, (nn.LayerNorm, nn.Identity))
-        )
+        """Whether the embedding is a sum over places: means of places, then LayerNorm or nothing, then the neck."""
+        return self.spec.pooling != "gem" and self._has_plain_head
 
     def embed_with_places(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) -> (N, D) unit-norm embeddings and (N, h, w, D) places; eval mode only.
 
         Each place of the last feature map owns `(A f_i + d) / (h w |z|)` of the embedding: LayerNorm's mean and
         variance are those of the pooled vector, and the constant d (LayerNorm's bias, the linear bias, BatchNorm's
-        shift) is spread evenly. Places sum to the embedding, so the cosine of two photos is the sum over pairs of
-        places of their dot products.
+        shift) is spread evenly. With a grid, A is the sum over cells of each one's own, times the place's part in it.
+        Places sum to the embedding, so the cosine of two photos is the sum over pairs of places of their dot products.
 
         Raises:
             ValueError: a network for which this does not hold.
@@ -104,7 +83,7 @@ class EmbeddingModel(nn.Module):
         features: Tensor = self.backbone.forward_features(images)
         z = self.neck(self.backbone.forward_head(features, pre_logits=True))
         norm = z.norm(dim=1, keepdim=True)
-        shares = F.linear(self._normalised_places(features), self.linear.weight * self._batch_norm_scale[:, None])
+        shares = self._shares(features)
         constant = z - shares.mean(dim=(1, 2))  # d, without writing each of its terms a second time
         places = (shares + constant[:, None, None, :]) / (shares.shape[1] * shares.shape[2] * norm[:, None, None, :])
         return z / norm, places
@@ -121,16 +100,49 @@ class EmbeddingModel(nn.Module):
         variance = self.batch_norm.get_buffer("running_var")
         return self.batch_norm.weight / torch.sqrt(variance + self.batch_norm.eps)
 
-    def _normalised_places(self, features: Tensor) -> Tensor:
-        """(N, C, h, w) -> (N, h, w, C): LayerNorm without its bias, with the statistics of the pooled vector."""
+    def _shares(self, features: Tensor) -> Tensor:
+        """(N, C, h, w) -> (N, h, w, D): what each place would give if all were like it, without the constant d."""
         places = features.permute(0, 2, 3, 1)
+        height, width = features.shape[2:]
+        if self.spec.pooling == "grid":
+            parts = cell_shares(height, width).to(features).flatten(0, 1) * height * width
+        else:
+            parts = features.new_ones(1, height, width)
+        weights = (self.linear.weight * self._batch_norm_scale[:, None]).reshape(
+            self.spec.embedding_dim, -1, self._cells
+        )
+        cells = (
+            part[:, :, None] * F.linear(self._normalised(places, part), weights[:, :, cell])
+            for cell, part in enumerate(parts)
+        )
+        return torch.stack(list(cells)).sum(dim=0)
+
+    def _normalised(self, places: Tensor, part: Tensor) -> Tensor:
+        """(N, h, w, C) -> the same: LayerNorm without its bias, with the statistics of a cell's pooled vector.
+
+        part: (h, w), of each place in the cell; 1 on average.
+        """
         norm = self._head_norm
         if not isinstance(norm, nn.LayerNorm):
             return places
-        pooled = places.mean(dim=(1, 2), keepdim=True)
+        pooled = (places * part[:, :, None]).mean(dim=(1, 2), keepdim=True)
         mean = pooled.mean(dim=3, keepdim=True)
         variance = (pooled - mean).square().mean(dim=3, keepdim=True)
         return (places - mean) / torch.sqrt(variance + norm.eps) * norm.weight
+
+    @property
+    def _cells(self) -> int:
+        """How many vectors of features the pooled one is made of."""
+        return math.prod(GRID) if self.spec.pooling == "grid" else 1
+
+    @property
+    def _has_plain_head(self) -> bool:
+        """Whether nothing but LayerNorm stands between pooling and neck, as in a ConvNeXt."""
+        return (
+            isinstance(self.backbone, timm.models.ConvNeXt)
+            and isinstance(getattr(self.backbone.head, "pre_logits", nn.Identity()), nn.Identity)
+            and isinstance(self._head_norm, (nn.LayerNorm, nn.Identity))
+        )
 
 
 def create_backbone(name: str, *, drop_path: float = 0.0, pretrained: bool = False) -> nn.Module:
@@ -152,8 +164,8 @@ def create_backbone(name: str, *, drop_path: float = 0.0, pretrained: bool = Fal
         raise ConfigError(f"the backbone {name!r} cannot be built with {' and '.join(wanted)}: {error}") from error
 
 
-def _put_gem(backbone: nn.Module, name: str) -> None:
-    """Puts GeM in the place of timm's average.
+def _put_pooling(backbone: nn.Module, spec: ModelSpec, pooling: type[GeM | Grid]) -> None:
+    """Puts another pooling in the place of timm's average.
 
     Raises:
         ConfigError: the backbone has none in one place over feature maps of the form (N, C, h, w).
@@ -165,9 +177,15 @@ def _put_gem(backbone: nn.Module, name: str) -> None:
     }
     pooled = {path: pool(torch.zeros(1, 2, 3, 4)) for path, pool in pools.items()}
     if [len(vector.flatten()) for vector in pooled.values()] != [2]:  # 4 where channels come last
-        raise ConfigError(f'the backbone {name!r} cannot be built with model.pooling = "gem"; a ConvNeXt can')
+        raise _no_pooling(spec)
     ((path, vector),) = pooled.items()
-    backbone.set_submodule(path, GeM(flatten=vector.ndim == 2))
+    backbone.set_submodule(path, pooling(flatten=vector.ndim == 2))
+
+
+def _no_pooling(spec: ModelSpec) -> ConfigError:
+    return ConfigError(
+        f'the backbone {spec.backbone!r} cannot be built with model.pooling = "{spec.pooling}"; a ConvNeXt can'
+    )
 
 
 def load_weights(model: EmbeddingModel, weights: dict[str, Tensor], source: str) -> None:

@@ -8,7 +8,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Channel = Annotated[int, Field(ge=0, le=255)]
-Pooling = Literal["avg", "gem"]
+Pooling = Literal["avg", "gem", "grid"]
 Side = Annotated[int, Field(ge=16, le=4096)]
 StdDev = Annotated[float, Field(gt=0)]
 
@@ -51,8 +51,9 @@ class PreprocessSpec(Spec):
 class ModelSpec(Spec):
     """The network: a timm backbone by name, its pooling, and the length of the embedding.
 
-    pooling: over the last feature map: `avg`, its mean, or `gem`, a mean of powers whose exponent is learnt
-    (`network.GeM`), for which no heat map can be drawn.
+    pooling: over the last feature map: `avg`, its mean; `grid`, the means of its parts side by side (`pooling.Grid`),
+    which keeps where in the picture something lies; or `gem`, a mean of powers whose exponent is learnt
+    (`pooling.GeM`), for which no heat map can be drawn.
     """
 
     backbone: str = Field(default="convnext_atto", min_length=1)

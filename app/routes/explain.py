@@ -70,7 +70,7 @@ async def explain(
     if not can_explain(model.embedder):
         raise ExplainUnavailableError(
             f"The network of the bundle {quote(model.manifest.name)} does not tell what each place of a photo adds to"
-            " the score; a ConvNeXt with average pooling does."
+            " the score; a ConvNeXt with pooling avg or grid does."
         )
     photos: list[Named] = []
     for part, upload in ((QUERY, query_image), (GALLERY, gallery_image)):

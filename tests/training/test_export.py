@@ -13,7 +13,7 @@ from app.reid.network import EmbeddingModel
 from app.reid.runtime import OnnxRuntime
 from app.reid.spec import ModelSpec
 from training import export
-from training.export import export_bundle, git_commit, to_onnx
+from training.export import export_bundle, git_commit, round_to_half, smallest, to_onnx
 
 
 def network(backbone="test_convnext", **values):
@@ -80,22 +80,27 @@ def test_a_backbone_without_places():
     assert not OnnxRuntime(to_onnx(model, (32, 32))).has_places
 
 
-def test_a_gem_network_round_trips_through_a_bundle(tmp_path, make_config):
-    model = network(pooling="gem")
-    with torch.no_grad():
-        model.backbone.head.global_pool.p.fill_(2.2)
-    folder = tmp_path / "gem"
-    config = make_config("model.pooling=gem")
+@pytest.mark.parametrize("pooling", ["gem", "grid"])
+def test_networks_with_another_pooling_round_trip_through_a_bundle(tmp_path, make_config, pooling):
+    model = network(pooling=pooling)
+    if pooling == "gem":
+        with torch.no_grad():
+            model.backbone.head.global_pool.p.fill_(2.2)
+    folder = tmp_path / pooling
+    config = make_config(f"model.pooling={pooling}")
     export_bundle(folder, model, config, fingerprint="f" * 64, split_csv="filename\n", metrics={})
     manifest = open_bundle(folder).manifest
-    assert (manifest.pooling, manifest.model) == ("gem", config.model.spec)
+    assert (manifest.pooling, manifest.model) == (pooling, config.model.spec)
     images = np.random.default_rng(0).standard_normal((5, 3, 32, 32)).astype(np.float32)
     with torch.inference_mode():
         expected = model(torch.from_numpy(images)).numpy()
     for runtime in ("onnx", "torch"):
         loaded = load_model(folder, runtime=runtime).embedder.runtime
-        assert not loaded.has_places
+        assert loaded.has_places == (pooling == "grid")
         assert np.abs(loaded.run(images) - expected).max() <= 1e-5
+        if loaded.has_places:
+            _, places = loaded.run_with_places(images)
+            assert np.abs(places.sum(axis=(1, 2)) - expected).max() <= 1e-5
 
 
 def test_weight_files_that_disagree_are_no_bundle(monkeypatch):
@@ -107,3 +112,28 @@ def test_weight_files_that_disagree_are_no_bundle(monkeypatch):
 def test_no_git_no_commit(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     assert git_commit() is None
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -0.25, 65_504.0, 2.0**-24])
+def test_numbers_that_float16_has_are_written_in_it(value):
+    assert smallest(torch.tensor([value, 1.5])).dtype == torch.float16
+
+
+@pytest.mark.parametrize("value", [0.1, 65_536.0, 2.0**-25, float("nan")])
+def test_others_stay_as_they_are(value):
+    assert smallest(torch.tensor([value, 1.5])).dtype == torch.float32
+    assert smallest(torch.tensor([3])).dtype == torch.int64
+
+
+def test_a_network_in_half_precision_is_the_same_network_in_half_the_room(tmp_path, make_config):
+    model = network()
+    full = safetensors.torch.save(model.state_dict())
+    round_to_half(model)
+    folder = tmp_path / "half"
+    export_bundle(folder, model, make_config(), fingerprint="f" * 64, split_csv="filename\n", metrics={})
+    assert (folder / "model.safetensors").stat().st_size < 0.6 * len(full)
+    images = np.random.default_rng(0).standard_normal((5, 3, 32, 32)).astype(np.float32)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(images)).numpy()
+    for runtime in ("onnx", "torch"):
+        assert np.abs(load_model(folder, runtime=runtime).embedder.runtime.run(images) - expected).max() <= 1e-5

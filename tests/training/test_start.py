@@ -74,6 +74,16 @@ def test_gem_starts_at_three_whatever_the_weights_come_from(tmp_path, weights, m
             assert all(torch.equal(tensor, model.state_dict()[key]) for key, tensor in started.items())
 
 
+def test_a_grid_starts_from_a_grid(tmp_path, make_config):
+    model = build_model(make_config("model.pooling=grid").model)
+    settings = make_config("model.pooling=grid")
+    export_bundle(tmp_path / "grid", model, settings, fingerprint="f" * 64, split_csv="", metrics={})
+    start = settings.model.model_copy(update={"pretrained": str(tmp_path / "grid")})
+    assert torch.equal(build_model(start).linear.weight, model.linear.weight)
+    with pytest.raises(BundleError, match=r"linear.weight has the shape \(\d+, \d+\); the network has"):
+        build_model(start.model_copy(update={"pooling": "avg"}))
+
+
 class Payload:
     def __reduce__(self):
         return (print, ("unpickled",))

@@ -37,7 +37,7 @@ class Student(nn.Module):
         super().__init__()
         if not model.has_places:
             raise ConfigError(
-                f"model.backbone {model.spec.backbone}: a distillation's student is a ConvNeXt with average pooling"
+                f"model.backbone {model.spec.backbone}: a distillation's student is a ConvNeXt with pooling avg or grid"
             )
         self.model = model
         widths = [stage["num_chs"] for stage in model.backbone.feature_info]

@@ -7,17 +7,19 @@ import torch
 from torch import nn
 
 from app.reid.network import EmbeddingModel
-from app.reid.spec import ModelSpec
+from app.reid.spec import ModelSpec, Pooling
 
 
 @pytest.fixture(scope="session")
 def lively() -> Callable[..., EmbeddingModel]:
     """`lively("test_convnext", dim=32)` -> a network in eval mode with random BatchNorm and LayerNorm statistics."""
 
-    def build(backbone: str = "test_convnext", dim: int = 32, seed: int = 0) -> EmbeddingModel:
+    def build(
+        backbone: str = "test_convnext", dim: int = 32, seed: int = 0, pooling: Pooling = "avg"
+    ) -> EmbeddingModel:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = EmbeddingModel(ModelSpec(backbone=backbone, embedding_dim=dim))
+            model = EmbeddingModel(ModelSpec(backbone=backbone, pooling=pooling, embedding_dim=dim))
             for module in model.modules():
                 if isinstance(module, (nn.LayerNorm, nn.BatchNorm1d)):
                     nn.init.uniform_(module.weight, 0.5, 2.0)

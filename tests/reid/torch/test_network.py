@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from app.reid.errors import BundleError, ConfigError
-from app.reid.network import EmbeddingModel, GeM, create_backbone, load_weights
+from app.reid.network import EmbeddingModel, create_backbone, load_weights
 from app.reid.spec import ModelSpec
 
 Build = Callable[..., EmbeddingModel]
@@ -79,12 +79,13 @@ def test_drop_path_is_for_training_alone(images: Images) -> None:
 
 
 class TestPlaces:
+    @pytest.mark.parametrize("pooling", ["avg", "grid"])
     @pytest.mark.parametrize("name", ["test_convnext", "convnext_tiny_hnf"])
     @torch.inference_mode()
     def test_they_sum_to_the_embedding_and_in_pairs_to_the_cosine(
-        self, lively: Build, images: Images, name: str
+        self, lively: Build, images: Images, name: str, pooling: str
     ) -> None:
-        model, batch = lively(name), images(3, 96)
+        model, batch = lively(name, pooling=pooling), images(3, 96)
         embeddings, places = model.embed_with_places(batch)
         assert places.shape == (3, 3, 3, 32)
         torch.testing.assert_close(embeddings, model(batch), atol=1e-6, rtol=0)
@@ -126,69 +127,6 @@ class TestPlaces:
         assert model.has_places
         model.backbone = timm.create_model("test_convnext", num_classes=0, head_hidden_size=32)
         assert not model.has_places
-
-
-class TestGeM:
-    def test_by_a_slow_loop(self) -> None:
-        features = torch.randn(2, 5, 3, 4, generator=torch.Generator().manual_seed(0))
-        pool = GeM(flatten=True)
-        with torch.no_grad():
-            pool.p.fill_(2.5)
-        pooled = pool(features).detach()
-        for photo in range(2):
-            for channel in range(5):
-                powers = [max(float(x), 1e-6) ** 2.5 for x in features[photo, channel].ravel()]
-                assert float(pooled[photo, channel]) == pytest.approx((sum(powers) / 12) ** (1 / 2.5), rel=1e-5)
-
-    def test_one_is_the_mean_of_positive_features_and_a_large_power_nears_the_maximum(self) -> None:
-        features = torch.rand(2, 5, 3, 4, generator=torch.Generator().manual_seed(0)) + 0.1
-        pool = GeM(flatten=False)
-        with torch.no_grad():
-            pool.p.fill_(1.0)
-            torch.testing.assert_close(pool(features), features.mean(dim=(2, 3), keepdim=True))
-            pool.p.fill_(60.0)
-            torch.testing.assert_close(pool(features)[..., 0, 0], features.amax(dim=(2, 3)), atol=0, rtol=0.05)
-
-    @torch.inference_mode()
-    def test_a_network_pools_with_it_before_its_norm(self, images: Images) -> None:
-        spec = ModelSpec(backbone="test_convnext", pooling="gem", embedding_dim=16)
-        model, batch = EmbeddingModel(spec).eval(), images(3)
-        features = model.backbone.forward_features(batch)
-        pooled = features.clamp(min=1e-6).pow(3).mean(dim=(2, 3)).pow(1 / 3)
-        head = model.backbone.head.norm
-        normal = (pooled - pooled.mean(1, keepdim=True)) / (pooled.var(1, keepdim=True, correction=0) + head.eps).sqrt()
-        z = neck_by_hand(model, normal * head.weight + head.bias)
-        torch.testing.assert_close(model.neck_output(batch), z, atol=1e-5, rtol=1e-5)
-
-    def test_its_power_is_learnt_and_gradients_stay_finite(self, images: Images) -> None:
-        model = EmbeddingModel(ModelSpec(backbone="test_convnext", pooling="gem", embedding_dim=16))
-        model.neck_output(images(4)).square().sum().backward()
-        assert all(
-            torch.isfinite(parameter.grad).all() for parameter in model.parameters() if parameter.grad is not None
-        )
-        assert float(model.backbone.head.global_pool.p.grad.abs()) > 0
-        features = torch.full((1, 2, 3, 3), -1.0, requires_grad=True)  # nothing positive to pool
-        GeM(flatten=True)(features).sum().backward()
-        assert features.grad is not None
-        assert torch.isfinite(features.grad).all()
-
-    def test_it_has_no_places(self, images: Images) -> None:
-        model = EmbeddingModel(ModelSpec(backbone="test_convnext", pooling="gem")).eval()
-        assert not model.has_places
-        with pytest.raises(ValueError, match="test_convnext with gem pooling is no sum over places"):
-            model.embed_with_places(images(1))
-
-    @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
-    @torch.inference_mode()
-    def test_other_networks_that_pool_once_take_it(self, name: str, images: Images) -> None:
-        model = EmbeddingModel(ModelSpec(backbone=name, pooling="gem", embedding_dim=16)).eval()
-        assert model(images(2, 160)).shape == (2, 16)
-
-    def test_others_are_a_config_error(self) -> None:
-        with pytest.raises(
-            ConfigError, match="'test_vit' cannot be built with model.pooling = \"gem\"; a ConvNeXt can"
-        ):
-            EmbeddingModel(ModelSpec(backbone="test_vit", pooling="gem"))
 
 
 class TestBackbone:

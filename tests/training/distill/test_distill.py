@@ -53,7 +53,7 @@ def test_pictures_and_a_teacher_make_a_bundle(made: Made, tmp_path: Path) -> Non
     assert set(seen.parts.values()) == {"train"}
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [3, 6]
-    assert lines[-1]["teacher_cosine"] == figures["teacher_cosine"]
+    assert lines[-1]["teacher_cosine"] == pytest.approx(figures["teacher_cosine"], abs=1e-3)  # before it was rounded
     # The figure by another road: the bundle's own answer to the held-out views.
     views = np.load(tmp_path / "run" / "views.npy")[:16]
     pooled = np.load(tmp_path / "run" / "targets" / "pooled.npy")[:16]
@@ -191,8 +191,7 @@ def test_the_command(made: Made, tmp_path: Path, pictures: Path, teacher_file: P
     assert "learning.step" in wrong.output
 
 
-@pytest.mark.parametrize("name", ["distill.toml", "layout.toml"])
-def test_the_configs_that_ship_are_read(name: str) -> None:
-    config = load_config(Path(__file__).parents[3] / "training" / "configs" / name, [], DistillConfig)
+def test_the_config_that_ships_is_read() -> None:
+    config = load_config(Path(__file__).parents[3] / "training" / "configs" / "distill.toml", [], DistillConfig)
     assert config.model.backbone == "convnext_atto"
     assert set(config.pictures.sources) == {source.package for source in PICTURES}
