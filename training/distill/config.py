@@ -76,6 +76,8 @@ class LearningConfig(Spec):
 
     pooled, places, middle: weights of the three losses (see `Student.losses`). ema_decay: of the averaged weights that
     become the bundle. mirror: share of views that are mirrored, with the teacher's maps. save_every: steps.
+    whiten: after the last step, the power of the deviation by which the student's own answers are divided in each of
+    their principal directions (`whitening.whiten_neck`); 0 leaves them.
     """
 
     steps: Count = 3_000
@@ -91,6 +93,7 @@ class LearningConfig(Spec):
     middle: Annotated[float, Field(ge=0)] = 0.5
     mirror: Share = 0.5
     save_every: Count = 250
+    whiten: Share = 0.0
 
 
 class DistillConfig(Spec):

@@ -14,6 +14,8 @@ from app.reid.errors import ConfigError
 from training.distill.config import DistillConfig
 from training.distill.student import Student, change_light
 from training.distill.targets import Targets
+from training.distill.whitening import whiten_neck
+from training.export import round_to_half
 from training.interrupt import interrupt_flag
 from training.optim import WeightAverage, rate_factor
 from training.start import build_model
@@ -21,6 +23,7 @@ from training.state import STATE, RunFolder
 from training.train import MAX_BAD_STEPS, InterruptedRunError, TrainingDivergedError
 
 _MEASURED = 100  # views in a batch that only measures
+_WHITENED_ON = 4_000  # views
 
 Tell = Callable[[str, int, int], None]
 """What is being done, how much of it, of how much."""
@@ -75,15 +78,25 @@ class Lesson:
 
     def measure(self) -> dict[str, JsonValue]:
         """Of the held-out views through the averaged network: the mean cosine to the teacher."""
-        held, cosines = self.config.pictures.held_out, []
-        side = self.config.preprocess.size[0]
-        model = self.average.model
+        held = self.config.pictures.held_out
+        cosines = F.cosine_similarity(self._answers(range(held)), self._targets.pooled[:held])
+        return {"held_out_views": held, "teacher_cosine": float(cosines.mean())}
+
+    def finish(self) -> None:
+        """What comes after the last step, on the averaged network: its neck is whitened, its numbers are rounded."""
+        model, power, held = self.average.model, self.config.learning.whiten, self.config.pictures.held_out
+        if power:
+            whiten_neck(model, self._answers(range(held, min(len(self._views), held + _WHITENED_ON))), power)
+        round_to_half(model)  # two files in full would take the bundle beyond what a clone should carry
+
+    def _answers(self, rows: range) -> Tensor:
+        """(R, D) of these views at the size of a photo: what the averaged network says before the unit sphere."""
+        side, answers = self.config.preprocess.size[0], []
         with torch.inference_mode():
-            for start in range(0, held, _MEASURED):
-                rows = np.arange(start, min(held, start + _MEASURED))
-                images = self._resized(self._images(rows), side)
-                cosines.append((model((images - self._mean) / self._std) * self._targets.pooled[rows]).sum(dim=1))
-        return {"held_out_views": held, "teacher_cosine": float(torch.cat(cosines).mean())}
+            for start in range(0, len(rows), _MEASURED):
+                images = self._resized(self._images(np.array(rows[start : start + _MEASURED])), side)
+                answers.append(self.average.model.neck_output((images - self._mean) / self._std))
+        return torch.cat(answers)
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on."""

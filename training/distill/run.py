@@ -19,7 +19,7 @@ from training.distill.sources import read_origins
 from training.distill.targets import Targets, make_targets, read_targets
 from training.distill.teacher import Teacher
 from training.distill.views import cut_views
-from training.export import export_bundle, round_to_half
+from training.export import export_bundle
 from training.state import STATE, RunFolder
 
 VIEWS, TARGETS, DONE = "views.npy", "targets", "targets.json"
@@ -62,7 +62,7 @@ def distill(
 
 
 def _export(lesson: Lesson, out: Path, table: str, origins: tuple[Origin, ...]) -> dict[str, JsonValue]:
-    round_to_half(lesson.average.model)  # two files in full would take the bundle beyond what a clone should carry
+    lesson.finish()
     figures = lesson.measure()
     fingerprint = hashlib.sha256(table.encode()).hexdigest()
     export_bundle(
