@@ -121,7 +121,7 @@ class LossConfig(Spec):
     @model_validator(mode="after")
     def _one_way_to_say_it(self) -> "LossConfig":
         if self.kind is not None and self.terms:
-            raise ValueError("kind names one loss and terms a sum of several; leave one of them out")
+            raise ValueError("kind names one loss and terms a sum of several; leave one of them out (terms={} is none)")
         return self
 
     @property

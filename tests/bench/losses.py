@@ -46,7 +46,7 @@ def settings(arguments: argparse.Namespace, loss: str, seed: int) -> TrainConfig
         f"seed={seed}", f"preprocess.size={arguments.size}", f"sampler.identities={arguments.identities}",
         f"sampler.photos={arguments.photos}", f"sampler.steps={arguments.steps}", "split.protocol=identity",
         f"split.validation={arguments.validation}", "optim.epochs=1", "optim.warmup_epochs=0.1",
-        f'model.pretrained="{arguments.start}"', *LOSSES[loss], *arguments.set,
+        f'model.pretrained="{arguments.start}"', "loss.terms={}", *LOSSES[loss], *arguments.set,
     ]  # fmt: skip
     return load_config(arguments.config, overrides)
 

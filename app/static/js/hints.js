@@ -29,7 +29,7 @@ const HINTS = {
   "not-ready": "Try again in a moment.",
   "too-many-requests": "Wait for as long as it says, then try again.",
   "unauthorized": "Try again and enter the key that whoever runs the service gave you.",
-  "no-places": "The score stands without a map. Serve a bundle whose network is a ConvNeXt with pooling avg or grid to see one.",
+  "no-places": "The score stands without a map. Serve a ConvNeXt with pooling avg or grid to see one.",
   "unknown-job": "Hand the table in again.",
   "no-space": "Whoever runs the service must make room on its disk. Then try again.",
   "internal-error": "Try again. If it comes back, tell whoever runs the service the request id: its log says more.",
