@@ -95,7 +95,7 @@ class EmbeddingModel(nn.Module):
         return norm
 
     @property
-    def _batch_norm_scale(self) -> Tensor:
+    def batch_norm_scale(self) -> Tensor:
         """(D,) what BatchNorm multiplies by in eval mode."""
         variance = self.batch_norm.get_buffer("running_var")
         return self.batch_norm.weight / torch.sqrt(variance + self.batch_norm.eps)
@@ -104,11 +104,8 @@ class EmbeddingModel(nn.Module):
         """(N, C, h, w) -> (N, h, w, D): what each place would give if all were like it, without the constant d."""
         places = features.permute(0, 2, 3, 1)
         height, width = features.shape[2:]
-        if self.spec.pooling == "grid":
-            parts = cell_shares(height, width).to(features).flatten(0, 1) * height * width
-        else:
-            parts = features.new_ones(1, height, width)
-        weights = (self.linear.weight * self._batch_norm_scale[:, None]).reshape(
+        parts = (cell_shares(self._grid, height, width) * height * width).to(features).flatten(0, 1)
+        weights = (self.linear.weight * self.batch_norm_scale[:, None]).reshape(
             self.spec.embedding_dim, -1, self._cells
         )
         cells = (
@@ -133,7 +130,12 @@ class EmbeddingModel(nn.Module):
     @property
     def _cells(self) -> int:
         """How many vectors of features the pooled one is made of."""
-        return math.prod(GRID) if self.spec.pooling == "grid" else 1
+        return math.prod(self._grid)
+
+    @property
+    def _grid(self) -> tuple[int, int]:
+        """Rows and columns of cells; one cell is the average over the whole map."""
+        return GRID if self.spec.pooling == "grid" else (1, 1)
 
     @property
     def _has_plain_head(self) -> bool:

@@ -41,17 +41,17 @@ class Grid(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, h, w) -> (N, C, *GRID) or (N, C * cells)."""
-        shares = cell_shares(features.shape[2], features.shape[3]).to(features)
+        shares = cell_shares(GRID, features.shape[2], features.shape[3]).to(features)
         pooled = torch.einsum("nchw,ijhw->ncij", features, shares)
         return pooled.flatten(1) if self._flatten else pooled
 
 
-def cell_shares(height: int, width: int) -> Tensor:
-    """(*GRID, height, width): what each place of a map adds to the mean of each cell; a cell's shares add up to 1.
+def cell_shares(grid: tuple[int, int], height: int, width: int) -> Tensor:
+    """(*grid, height, width): what each place of a map adds to the mean of each cell; a cell's shares add up to 1.
 
-    Cells are as large as each other, and share the places on their border where `GRID` does not divide the map.
+    Cells are as large as each other, and share the places on their border where the grid does not divide the map.
     """
-    rows, columns = (_shares(cells, length) for cells, length in zip(GRID, (height, width), strict=True))
+    rows, columns = (_shares(cells, length) for cells, length in zip(grid, (height, width), strict=True))
     return rows[:, None, :, None] * columns[None, :, None, :]
 
 

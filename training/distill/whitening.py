@@ -26,7 +26,7 @@ def whiten_neck(model: EmbeddingModel, answers: Tensor, power: float) -> None:
     turn = directions @ torch.diag(deviations.pow(-power)) @ directions.T
 
     linear, norm = model.linear, model.batch_norm
-    scale = norm.weight.double() / (norm.get_buffer("running_var").double() + norm.eps).sqrt()
+    scale = model.batch_norm_scale.double()
     shift = (linear.bias.double() - norm.get_buffer("running_mean").double()) * scale + norm.bias.double()
     linear.weight.copy_(turn @ (scale[:, None] * linear.weight.double()))
     linear.bias.copy_(turn @ (shift - mean))

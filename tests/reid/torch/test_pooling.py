@@ -95,7 +95,7 @@ class TestGrid:
         torch.testing.assert_close(Grid(flatten=False)(features), F.adaptive_avg_pool2d(finer, GRID))
 
     def test_a_cells_shares_add_up_to_one(self) -> None:
-        shares = cell_shares(5, 4)
+        shares = cell_shares(GRID, 5, 4)
         assert shares.shape == (*GRID, 5, 4)
         torch.testing.assert_close(shares.sum(dim=(2, 3)), torch.ones(GRID, dtype=torch.float64))
 
