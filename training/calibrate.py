@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from app.reid.calibration import Calibration, Isotonic, Logistic
-from training.curves import METHODS, find_thresholds, fit_curve, weigh
+from training.curves import METHODS, fit_curve, weigh
 from training.pairs import Pairs, pairs_of
 from training.reliability import balanced_log_loss, reliability
+from training.thresholds import find_thresholds
 
 Float64 = NDArray[np.float64]
 Figures = dict[str, JsonValue]
@@ -71,7 +72,7 @@ def fit_calibration(
     reason = _too_few(pairs, parts)
     if reason:
         return TooFew(reason)
-    judged = [_judge(pairs, parts, turn) for turn in range(PARTS)]
+    judged = [_judge(pairs, parts, turn, seed) for turn in range(PARTS)]
     scores = np.sum([judgement.scores for judgement in judged], axis=0)
     method = METHODS[int(np.argmin(scores))]
     asked = [judgement.pairs for judgement in judged]
@@ -81,7 +82,7 @@ def fit_calibration(
         np.concatenate([some.second for some in asked]),
     )
     probability = np.concatenate([judgement.probability for judgement in judged])
-    curve, thresholds = fit_curve(method, weigh(pairs)), _strictest([find_thresholds(pairs), *_thresholds(judged)])
+    curve, thresholds = fit_curve(method, weigh(pairs)), find_thresholds(pairs, seed)
     figures: Figures = {
         **reliability(together, probability, len(names), seed=seed),
         "prior": 0.5,
@@ -116,7 +117,7 @@ class _Judgement:
     scores: tuple[float, ...]
 
 
-def _judge(pairs: Pairs, parts: NDArray[np.int64], turn: int) -> _Judgement:
+def _judge(pairs: Pairs, parts: NDArray[np.int64], turn: int, seed: int) -> _Judgement:
     asked, choosing = parts == turn, parts == (turn + 1) % PARTS
     fitting, second = weigh(pairs.inside(~asked & ~choosing)), pairs.inside(choosing)
     scores = tuple(
@@ -126,25 +127,15 @@ def _judge(pairs: Pairs, parts: NDArray[np.int64], turn: int) -> _Judgement:
     rest = pairs.inside(~asked)
     curve = fit_curve(METHODS[int(np.argmin(scores))], weigh(rest))
     third = pairs.inside(asked)
-    return _Judgement(third, _probability(curve, third.similarity), find_thresholds(rest), scores)
+    return _Judgement(third, _probability(curve, third.similarity), find_thresholds(rest, seed), scores)
 
 
 def _probability(curve: Logistic | Isotonic, similarity: Float64) -> Float64:
     return Calibration.fitted("0" * 12, curve, (1.0, 0.0), {}).probability(similarity)
 
 
-def _thresholds(judged: "list[_Judgement]") -> list[tuple[float, float]]:
-    return [judgement.thresholds for judgement in judged]
-
-
-def _strictest(thresholds: list[tuple[float, float]]) -> tuple[float, float]:
-    """Of those found on all identities, and with each part left out: what holds for all of them, for some more."""
-    same, different = zip(*thresholds, strict=True)
-    return max(same), min(different)
-
-
 def _threshold_figures(thresholds: tuple[float, float], judged: list[_Judgement], together: Pairs) -> JsonValue:
-    """The thresholds that are kept, the strictest; and how the plain ones did on the part that was left out."""
+    """The thresholds that are kept; and how those found without a part did on it, over all parts."""
     reached = np.concatenate([turn.pairs.similarity >= turn.thresholds[0] for turn in judged])
     below = np.concatenate([turn.pairs.similarity <= turn.thresholds[1] for turn in judged]) & ~reached
     same = together.same

@@ -1,4 +1,4 @@
-"""From pairs to the two curves of `app.reid.calibration` and its thresholds. scikit-learn fits."""
+"""From pairs to the two curves of `app.reid.calibration`. scikit-learn fits."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from app.reid.calibration import FALSE_MATCH_RATE, FALSE_NON_MATCH_RATE, Isotonic, Logistic
+from app.reid.calibration import Isotonic, Logistic
 from training.pairs import Pairs
 
 Float64 = NDArray[np.float64]
@@ -95,14 +95,3 @@ def fit_isotonic(weighted: Weighted) -> Isotonic:
     heights = np.bincount(block, weights=weight[there] * level) / heavy
     bounded = np.clip(heights, weighted.floor, 1 - weighted.floor)
     return Isotonic(similarities=tuple(knots.tolist()), probabilities=tuple(bounded.tolist()))
-
-
-def find_thresholds(pairs: Pairs) -> tuple[float, float]:
-    """`same` and `different` of a calibration, see there: the lowest and the highest that keep the rates."""
-    others, own = np.sort(pairs.similarities(same=False)), np.sort(pairs.similarities(same=True))
-    reaching, staying = int(FALSE_MATCH_RATE * len(others)), int(FALSE_NON_MATCH_RATE * len(own))
-    same = float(np.nextafter(others[len(others) - 1 - reaching], np.inf))
-    different = float(np.nextafter(own[staying], -np.inf))
-    if different > same:  # any threshold from `same` to `different` keeps both
-        same = different = (same + different) / 2
-    return same, different

@@ -72,6 +72,7 @@ class Calibration(Spec):
     different: similarities up to here are called `different`; at most 5 % of same pairs stay below it (false-non-match
         rate). Never above `same`: of a network so good that 5 % of same pairs lie above 1 % of different ones, either
         verdict would keep its promise in between, and both thresholds are the middle, so that nothing is uncertain.
+        Both rates hold for the animals that were fitted on, and in 95 % of draws from them.
         The rates are those of either kind of pair alone, whatever the prior.
     measured: figures on identities that the curve was not fitted on.
     version: 12 hex digits over all of this but `measured`.

@@ -20,7 +20,7 @@ from training.calibrate import (
     deal,
     fit_calibration,
 )
-from training.curves import Weighted, find_thresholds, fit_isotonic, fit_logistic, weigh
+from training.curves import Weighted, fit_isotonic, fit_logistic, weigh
 from training.pairs import Pairs, pairs_of
 
 
@@ -136,43 +136,6 @@ class TestCurves:
             assert calibration.probability(np.array([0.5]))[0] == pytest.approx(0.5, abs=1e-6)
 
 
-class TestThresholds:
-    @staticmethod
-    def pairs(same: np.ndarray, different: np.ndarray) -> Pairs:
-        similarity = np.concatenate([same, different])
-        second = np.concatenate([np.zeros(len(same), np.int32), np.ones(len(different), np.int32)])
-        return Pairs(similarity, np.zeros(len(similarity), np.int32), second)
-
-    @settings(deadline=None)
-    @given(st.integers(0, 1_000), st.booleans())
-    def test_by_counting(self, seed: int, ties: bool) -> None:
-        """The rates hold, and at the next similarity that is there they would not."""
-        chance = np.random.default_rng(seed)
-        own, others = chance.beta(4, 3, 150), chance.beta(3, 4, 250)
-        if ties:
-            own, others = own.round(2), others.round(2)
-        same, different = find_thresholds(self.pairs(own, others))
-        assert different < same
-        assert (others >= same).mean() <= 0.01
-        assert (own <= different).mean() <= 0.05
-        assert (others >= others[others < same].max()).mean() > 0.01
-        assert (own <= own[own > different].min()).mean() > 0.05
-
-    def test_a_network_so_good_that_they_would_cross_leaves_nothing_uncertain(self) -> None:
-        own, others = np.linspace(0.8, 1, 100), np.linspace(0, 0.4, 100)
-        same, different = find_thresholds(self.pairs(own, others))
-        assert same == different == pytest.approx((np.sort(others)[98] + own[5]) / 2)
-        assert (others >= same).mean() <= 0.01
-        assert (own < different).mean() <= 0.05
-
-    def test_where_too_many_are_alike_nothing_is_called_same(self) -> None:
-        same, _ = find_thresholds(self.pairs(np.linspace(0, 1, 100), np.ones(100)))
-        assert same > 1
-        assert (
-            Calibration.fitted("0" * 12, fit_logistic(TestCurves.weighted(0)), (same, 0.1), {}).verdict(1.0) != "same"
-        )
-
-
 def slow_reliability(probability: np.ndarray, same: np.ndarray, bins: int) -> tuple[float, float]:
     """ECE and log-loss, pair by pair."""
     weight = [0.5 / same.sum() if kind else 0.5 / (~same).sum() for kind in same]
@@ -273,10 +236,10 @@ class TestFigures:
         similarity, names = herd(30, 5, 0.5)
         pairs, _ = pairs_of(similarity, names)
         parts = deal(pairs, 30, 0)
-        before = _judge(pairs, parts, 2)
+        before = _judge(pairs, parts, 2, 0)
         inside = (parts[pairs.first] == 2) & (parts[pairs.second] == 2)
         changed = Pairs(np.where(inside, 1 - pairs.similarity, pairs.similarity), pairs.first, pairs.second)
-        after = _judge(changed, parts, 2)
+        after = _judge(changed, parts, 2, 0)
         assert (after.thresholds, after.scores) == (before.thresholds, before.scores)
         order = np.argsort(before.pairs.similarity)
         expected = np.interp(

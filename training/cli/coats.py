@@ -16,7 +16,9 @@ def coats(
     photos: Annotated[int, typer.Option(help="Training photos of each.")] = 60,
     test: Annotated[int, typer.Option(help="Test photos.")] = 371,
     seed: Annotated[int, typer.Option(help="The same seed draws the same files.")] = 0,
-    size: Annotated[tuple[int, int], typer.Option(help="Width and height in pixels, from which photos vary.")] = SIZE,
+    size: Annotated[
+        tuple[int, int], typer.Option(metavar="W H", help="Width and height in pixels, from which photos vary.")
+    ] = SIZE,
     kinds: Annotated[str, typer.Option(help=f"Coats, with commas between: {', '.join(KINDS)}.")] = "rosettes",
     alike: Annotated[int, typer.Option(help="Animals of a species: these differ in arrangement alone.")] = 1,
 ) -> None:

@@ -37,4 +37,5 @@ def distill(
                 resume=resume,
                 progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
             )
-        out.print(f"{bundle}: cosine to the teacher {figures['teacher_cosine']:.4f}", highlight=False, soft_wrap=True)
+        cosine = f"cosine to the teacher {figures['teacher_cosine']:.4f}"
+        out.print(f"{bundle}: {cosine}, on other views of the pictures it knows", highlight=False, soft_wrap=True)

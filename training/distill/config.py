@@ -14,7 +14,8 @@ class PicturesConfig(Spec):
     sources: folders below `--pictures` and the weight of each; a folder gets its weight's share of the views, whatever
     number of pictures it holds. views: all of them together. side: of a view in pixels. area: the least share of a
     large picture that a view shows, the share is drawn log-uniformly between that and 1. white: share of cut-outs
-    (pictures with alpha) that are laid on white, the others get a random colour. held_out: views that only measure.
+    (pictures with alpha) that are laid on white, the others get a random colour. held_out: views that only
+    measure; other views of their pictures are learnt, so they tell how far learning is, and nothing of new pictures.
     """
 
     sources: dict[str, Positive]

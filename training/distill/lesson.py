@@ -77,7 +77,7 @@ class Lesson:
                     folder.append_metrics({"step": self.step, **self.measure()})
 
     def measure(self) -> dict[str, JsonValue]:
-        """Of the held-out views through the averaged network: the mean cosine to the teacher."""
+        """Of the held-out views (of pictures it knows) through the averaged network: the mean cosine to the teacher."""
         held = self.config.pictures.held_out
         cosines = F.cosine_similarity(self._answers(range(held)), self._targets.pooled[:held])
         return {"held_out_views": held, "teacher_cosine": float(cosines.mean())}
