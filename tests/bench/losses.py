@@ -2,10 +2,10 @@
 
     python tests/bench/losses.py --data ../shared/data/nyala ../shared/data/holstein --seeds 3
 
-Every run is one `fit` of `--steps` steps with a single evaluation, at its end, so that no loss gains by choosing among
-epochs. A seed decides split and batches, the same for all losses; so the table gives, beside mean and standard
-deviation of id-mAP over the seeds, those of the paired difference to cross-entropy. Each finished run is a line of
-`--runs`; what stands there is not run again, unless the config, the photos or the start weights have changed.
+Every run is `fit`'s training of `--steps` steps, without a bundle, evaluated once, at its end, so that no loss gains by
+choosing among epochs. A seed decides split and batches, the same for all losses; so the table gives, beside mean and
+standard deviation of id-mAP over the seeds, those of the paired difference to cross-entropy. Each finished run is a
+line of `--runs`; what stands there is not run again, unless the config, the photos or the start weights have changed.
 """
 
 import argparse
@@ -15,14 +15,19 @@ import os
 import statistics
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from app.reid.bundle import TORCH_WEIGHTS, open_bundle
+from app.reid.spec import PreprocessSpec
 from training.config import TrainConfig, load_config
-from training.fit import fit
+from training.data import PhotoSet, load_photos
+from training.split import split_photos
+from training.state import RunFolder
+from training.train import Trainer, Watcher
 
 ROOT = Path(__file__).parents[2]
 PLAIN = "cross-entropy"
@@ -78,6 +83,22 @@ def append(path: Path, record: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
+@cache
+def photos_of(data: Path, spec: PreprocessSpec) -> PhotoSet:
+    """Decoded once for all runs of a data set."""
+    return load_photos(data, spec)
+
+
+def train(config: TrainConfig, photos: PhotoSet) -> dict[str, float]:
+    """One run's id-mAP and rank-1 on the photos of the validation animals."""
+    with tempfile.TemporaryDirectory(prefix="losses-") as folder:
+        run = RunFolder(Path(folder))
+        run.start(resume=False)
+        Trainer(config, photos, split_photos(photos, config.split, config.preprocess, config.seed)).fit(run, Watcher())
+        last = run.metrics()[-1]
+        return {name: last[name] for name in ("id_map", "rank1")}
+
+
 def run_one(arguments: argparse.Namespace, data: Path, loss: str, seed: int, known: dict[tuple, dict]) -> dict:
     """A finished run's record: found, or made now."""
     config = settings(arguments, loss, seed)
@@ -85,11 +106,11 @@ def run_one(arguments: argparse.Namespace, data: Path, loss: str, seed: int, kno
     key = (data.name, loss, seed, *prints.values())
     if key in known:
         return known[key]
+    photos = photos_of(data, config.preprocess)
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="losses-") as folder:
-        result = fit(config, data, Path(folder) / "bundle", Path(folder) / "run")
+    figures = train(config, photos)
     record = {
-        "data": data.name, "loss": loss, "seed": seed, **prints, **result.metrics,
+        "data": data.name, "loss": loss, "seed": seed, **prints, **figures,
         "seconds": round(time.perf_counter() - started, 1), "threads": torch.get_num_threads(),
     }  # fmt: skip
     append(arguments.runs, record)
@@ -141,7 +162,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--losses", nargs="+", choices=[*LOSSES], default=[*LOSSES], metavar="LOSS")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--size", type=int, default=112)
+    parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--identities", type=int, default=8)
     parser.add_argument("--photos", type=int, default=4)
     parser.add_argument("--validation", type=float, default=0.3)

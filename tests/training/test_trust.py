@@ -127,6 +127,13 @@ class TestCommand:
         assert figures == open_bundle(bundle).manifest.calibration.measured
         assert f"{figures['ece']:.4f}" in ended.output
         assert "measured on identities that the model was not trained on" in ended.output
+        assert "is from before" not in ended.output
+
+    def test_it_says_that_the_report_in_the_bundle_knows_nothing_of_it(self, bundle, animals):
+        (bundle / "report.html").write_text("<p>uncalibrated")
+        ended = CliRunner().invoke(app, ["calibrate", str(bundle), "--data", str(animals)])
+        assert ended.exit_code == 0, ended.output
+        assert f"{bundle / 'report.html'} is from before; jaguar-train evaluate" in ended.output
 
     def test_scores_that_tell_nothing_are_not_made_into_probabilities(self, bundle, animals, tmp_path):
         """The names are dealt out by chance, so that a pair of one name is a pair of any two."""

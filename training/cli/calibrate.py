@@ -11,6 +11,7 @@ from training.calibrate import Figures
 from training.cli.exits import exit_codes
 from training.cli.options import Bundle, Data
 from training.cli.output import err, out, progress
+from training.report.write import HTML
 from training.trust import calibrate_bundle
 
 
@@ -35,6 +36,11 @@ def calibrate(
         if report:
             report.write_text(json.dumps(outcome.figures, indent=2) + "\n", encoding="utf-8")
         _print_figures(outcome.figures)
+        if outcome.why_not is None and (bundle / HTML).exists():
+            message = (
+                f"{bundle / HTML} is from before; jaguar-train evaluate BUNDLE --data DIR --out FOLDER makes a new one"
+            )
+            out.print(message, highlight=False, soft_wrap=True)
         if outcome.why_not:
             message = f"jaguar-train: not calibrated, the bundle is as it was: {outcome.why_not}"
             err.print(message, style="red", highlight=False, soft_wrap=True)
