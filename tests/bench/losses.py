@@ -161,7 +161,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, nargs="+", default=[shared / "nyala", shared / "holstein"])
     parser.add_argument("--losses", nargs="+", choices=[*LOSSES], default=[*LOSSES], metavar="LOSS")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--identities", type=int, default=8)
     parser.add_argument("--photos", type=int, default=4)
