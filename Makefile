@@ -70,7 +70,7 @@ bench-accuracy: .venv-dev/ready ## fit over wildlife-tools' ArcFace training, on
 	    wildlife-tools==0.0.9
 	PYTHONPATH=runs/wildlife-tools .venv-dev/bin/python tests/bench/accuracy.py --within side $(ARGS)
 
-bench-losses: .venv-dev/ready ## The loss table, an hour on two cores; goes on where it was stopped (ARGS='--seeds 3 --steps 300')
+bench-losses: .venv-dev/ready ## The loss table, an hour on two cores; goes on where it was stopped (ARGS='--seeds 5')
 	.venv-dev/bin/python tests/bench/losses.py $(ARGS)
 
 bench-metric: .venv-dev/ready ## The metric over pytorch-metric-learning's calculator

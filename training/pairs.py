@@ -1,4 +1,4 @@
-"""Pairs of photos for whoever asks what a similarity means: how alike, and whose."""
+"""Pairs of photos for whoever asks what a similarity means: how alike, whose, and of which animals by chance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,3 +59,12 @@ def pairs_of(
     rows, columns = np.nonzero(chosen)
     numbers = labels.astype(np.int32)
     return Pairs(similarity[rows, columns], numbers[rows], numbers[columns]), names.tolist()
+
+
+def identity_draws(identities: int, draws: int, seed: int | tuple[int, ...]) -> NDArray[np.int64]:
+    """(draws, identities) how often each identity comes in a sample of as many, drawn with replacement.
+
+    Source: Efron 1979, "Bootstrap Methods: Another Look at the Jackknife".
+    """
+    chance = np.random.default_rng(seed)
+    return chance.multinomial(identities, np.full(identities, 1 / identities), size=draws)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from training.pairs import Pairs
+from training.pairs import Pairs, identity_draws
 
 Float64 = NDArray[np.float64]
 
@@ -65,8 +65,7 @@ def reliability(pairs: Pairs, probability: Float64, identities: int, *, seed: in
     """
     sums = _sum_up(pairs, probability, identities)
     whole = _figures(sums, np.ones((1, identities)))
-    chance = np.random.default_rng((seed, 6))
-    drawn = chance.multinomial(identities, np.full(identities, 1 / identities), size=RESAMPLES).astype(np.float64)
+    drawn = identity_draws(identities, RESAMPLES, (seed, 6)).astype(np.float64)
     ece, loss = _figures(sums, drawn)
     gain = 1 - loss / CONSTANT_LOG_LOSS
     return {

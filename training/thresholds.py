@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.reid.calibration import FALSE_MATCH_RATE, FALSE_NON_MATCH_RATE
-from training.pairs import Pairs
+from training.pairs import Pairs, identity_draws
 
 Float64 = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -26,9 +26,7 @@ def find_thresholds(pairs: Pairs, seed: int) -> tuple[float, float]:
     Ratha and Pankanti 2004, "Error Analysis of Pattern Recognition Systems: the Subsets Bootstrap".
     """
     first, second, identities = _numbered(pairs)
-    chance = np.random.default_rng((seed, 7))
-    drawn = chance.multinomial(identities, np.full(identities, 1 / identities), size=DRAWS)
-    times = np.vstack([np.ones((1, identities)), drawn]).astype(np.float64)
+    times = np.vstack([np.ones((1, identities)), identity_draws(identities, DRAWS, (seed, 7))]).astype(np.float64)
     kind = pairs.same
     own = first[kind]
     total = times @ np.bincount(own, minlength=identities)

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from training.pairs import identity_draws
 from training.report.histogram import Kind, common_edges, describe
 from training.report.roc import auroc_of_masses
-from training.report.values import Estimate, Float64, Index, Unknown, identity_draws, labels_of
+from training.report.values import Estimate, Float64, Index, Unknown, labels_of
 
 DRAWS = 1_000
 

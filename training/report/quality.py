@@ -7,7 +7,8 @@ import numpy as np
 from app.reid.preprocess import Pixels, composite
 from app.reid.spec import PreprocessSpec
 from training.explanation import spearman
-from training.report.values import Estimate, Float64, Unknown, identity_draws, labels_of
+from training.pairs import identity_draws
+from training.report.values import Estimate, Float64, Unknown, labels_of
 
 DRAWS = 300
 _FEWEST = 10

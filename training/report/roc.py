@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.reid.calibration import FALSE_MATCH_RATE, FALSE_NON_MATCH_RATE
-from training.pairs import Pairs
-from training.report.values import Estimate, Float64, identity_draws
+from training.pairs import Pairs, identity_draws
+from training.report.values import Estimate, Float64
 
 DRAWS = 200
 _CURVE_POINTS = 160

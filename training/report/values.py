@@ -52,15 +52,6 @@ class Estimate:
         return cls(value, float(low), float(high))
 
 
-def identity_draws(identities: int, draws: int, seed: int) -> NDArray[np.int64]:
-    """(draws, identities) how often each identity comes in a sample of as many, drawn with replacement.
-
-    Source: Efron 1979, "Bootstrap Methods: Another Look at the Jackknife".
-    """
-    chance = np.random.default_rng(seed)
-    return chance.multinomial(identities, np.full(identities, 1 / identities), size=draws)
-
-
 def labels_of(identities: list[str]) -> tuple[list[str], Index]:
     """The distinct names in order, and the number of each photo's."""
     names, labels = np.unique(np.array(identities, dtype=object), return_inverse=True)
