@@ -30,23 +30,21 @@ def find_thresholds(pairs: Pairs, seed: int) -> tuple[float, float]:
     kind = pairs.same
     own = first[kind]
     total = times @ np.bincount(own, minlength=identities)
-    cuts = _cuts(-pairs.similarity[kind], times, total * FALSE_NON_MATCH_RATE, own)
-    different = float(-max(cuts[0], np.quantile(cuts, CONFIDENCE, method="higher")))
+    different = -_cut(-pairs.similarity[kind], times, total * FALSE_NON_MATCH_RATE, own)
 
     left, right, similarity = first[~kind], second[~kind], pairs.similarity[~kind]
     mutual = np.bincount(left * identities + right, minlength=identities**2).reshape(identities, identities)
     total = ((times @ mutual) * times).sum(axis=1)
     kept = min(len(similarity), int(_TAIL * len(similarity)) + 1)
     top = np.argpartition(similarity, len(similarity) - kept)[len(similarity) - kept :]
-    cuts = _cuts(similarity[top], times, total * FALSE_MATCH_RATE, left[top], right[top])
-    same = float(max(cuts[0], np.quantile(cuts, CONFIDENCE, method="higher")))
+    same = _cut(similarity[top], times, total * FALSE_MATCH_RATE, left[top], right[top])
     if different > same:  # any threshold from `same` to `different` keeps both
         same = different = (same + different) / 2
     return same, different
 
 
-def _cuts(values: Float64, times: Float64, allowed: Float64, *owners: Index) -> Float64:
-    """(R,) the lowest thresholds that pairs of no more weight than `allowed` (R,) reach.
+def _cut(values: Float64, times: Float64, allowed: Float64, *owners: Index) -> float:
+    """The lowest threshold that no more weight than `allowed` (R,) reaches, in the first row and in 95 % of all.
 
     values: (M,). times: (R, I) how often each identity counts; a pair's weight is the product over its `owners`, (M,)
     each.
@@ -60,7 +58,7 @@ def _cuts(values: Float64, times: Float64, allowed: Float64, *owners: Index) -> 
             weight = weight * counts[owner]
         beyond = int(np.searchsorted(np.cumsum(weight), allowed[draw] + 1e-9, side="right"))
         cuts[draw] = np.nextafter(values[min(beyond, len(values) - 1)], np.inf)
-    return cuts
+    return float(max(cuts[0], np.quantile(cuts, CONFIDENCE, method="higher")))
 
 
 def _numbered(pairs: Pairs) -> tuple[Index, Index, int]:
