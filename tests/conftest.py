@@ -1,6 +1,7 @@
 """What many tests share: a bundle small enough to check by hand, and drawn photos."""
 
 import io
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from app.reid.bundle import ONNX_WEIGHTS, Bundle, Manifest, Probe, Provenance, f
 from app.reid.calibration import Calibration, Logistic
 from app.reid.preprocess import decode_image, fit, to_array
 from app.reid.spec import PreprocessSpec
+
+# What a script starts in the background has Ctrl-C ignored, and so have its children: those that test it would fail.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY_SPEC = PreprocessSpec(size=(32, 48), background=(200, 120, 40))
 TINY_DIM = 512
