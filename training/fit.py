@@ -18,7 +18,7 @@ from training.evaluate import evaluate_photos, summary
 from training.export import export_bundle
 from training.report import report_run
 from training.split import Split, split_photos
-from training.state import BEST, STATE, RunFolder
+from training.state import BEST, STATE, RunFolder, check_apart
 from training.train import Trainer, Watcher
 from training.trust import judge_fit
 
@@ -113,6 +113,7 @@ def start_runs(outs: Sequence[Path], runs: Sequence[Path], *, resume: bool, worl
     """
     for out in outs:
         check_replaceable(out)
+    check_apart(outs, runs)
     folders = [RunFolder(run) for run in runs]
     for writes in (False, world.leads):
         for folder in folders:

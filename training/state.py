@@ -3,7 +3,8 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,6 +13,19 @@ import torch
 from app.reid.errors import ConfigError, DataError
 
 STATE, BEST, METRICS, SPLIT = "state.pt", "best.pt", "metrics.jsonl", "split.csv"
+
+
+def check_apart(outs: Iterable[Path], runs: Iterable[Path]) -> None:
+    """Makes sure that no bundle will take the place of a run, which its being written would end in.
+
+    Raises:
+        ConfigError: a run's folder is a bundle's, or lies in one.
+    """
+    for out, run in product(outs, runs):
+        if run.resolve().is_relative_to(out.resolve()):
+            raise ConfigError(
+                f"--run {run} is the bundle's own folder or lies in it (--out {out}); name another --run or --out"
+            )
 
 
 class RunFolder:

@@ -131,6 +131,14 @@ def test_what_is_no_bundle_is_not_replaced(tmp_path, herd, config_file):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_bundle_does_not_take_the_place_of_its_run(tmp_path, herd, config_file):
+    for name, protocols in (("here", []), ("here/run", []), ("here", ["--protocols", "random"])):
+        done = run("fit", config_file, "--data", herd, "--out", tmp_path / "here", "--run", tmp_path / name, *protocols)
+        assert done.exit_code == 2
+        assert "is the bundle's own folder or lies in it" in " ".join(done.output.split())
+    assert not (tmp_path / "here").exists()
+
+
 def test_a_diverging_run_exits_with_1(tmp_path, herd, config_file):
     options = ("--set", "optim.learning_rate=1e30", "--set", "optim.head_learning_rate=1e30")
     done = run("fit", config_file, "--data", herd, "--out", tmp_path / "x", "--run", tmp_path / "run", *options)

@@ -20,7 +20,7 @@ from training.distill.targets import Targets, make_targets, read_targets
 from training.distill.teacher import Teacher
 from training.distill.views import cut_views
 from training.export import export_bundle
-from training.state import STATE, RunFolder
+from training.state import STATE, RunFolder, check_apart
 
 VIEWS, TARGETS, DONE = "views.npy", "targets", "targets.json"
 
@@ -45,6 +45,7 @@ def distill(
         TrainingDivergedError: 5 steps in a row were not finite. InterruptedRunError: Ctrl-C; the state was saved.
     """
     check_replaceable(out)
+    check_apart([out], [run])
     folder = RunFolder(run)
     folder.start(resume=resume)
     tell = progress or (lambda _what, _done, _total: None)
