@@ -1,8 +1,11 @@
-"""What many tests share: a bundle small enough to check by hand, and drawn photos."""
+"""What many tests share: a bundle small enough to check by hand, drawn photos, and a disk that is soon full."""
 
 import io
+import os
+import shutil
 import signal
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -131,3 +134,16 @@ def encode() -> Callable[..., bytes]:
         return buffer.getvalue()
 
     return to_bytes
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB; only root can make one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = shutil.which("mount")
+    command = [str(mount), "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if mount is None or os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("no file system can be mounted here; test_a_limit_on_file_size says the same")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from app.reid.bundle import SPLIT, check_replaceable, open_bundle, save_bundle
+from app.reid.bundle import SPLIT, open_bundle, save_bundle
 from app.reid.embedder import load_model
 from app.reid.errors import DataError
 from app.reid.network import EmbeddingModel, load_weights
@@ -18,7 +18,7 @@ from training.evaluate import evaluate_photos, summary
 from training.export import export_bundle
 from training.report import report_run
 from training.split import Split, split_photos
-from training.state import BEST, STATE, RunFolder, check_apart
+from training.state import BEST, STATE, RunFolder, check_places
 from training.train import Trainer, Watcher
 from training.trust import judge_fit
 
@@ -111,9 +111,7 @@ def start_runs(outs: Sequence[Path], runs: Sequence[Path], *, resume: bool, worl
     Raises:
         ConfigError, BundleError: one would; nothing was made then.
     """
-    for out in outs:
-        check_replaceable(out)
-    check_apart(outs, runs)
+    check_places(outs, runs)
     folders = [RunFolder(run) for run in runs]
     for writes in (False, world.leads):
         for folder in folders:

@@ -3,24 +3,28 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
+from app.reid.bundle import check_replaceable
 from app.reid.errors import ConfigError, DataError
 
 STATE, BEST, METRICS, SPLIT = "state.pt", "best.pt", "metrics.jsonl", "split.csv"
 
 
-def check_apart(outs: Iterable[Path], runs: Iterable[Path]) -> None:
-    """Makes sure that no bundle will take the place of a run, which its being written would end in.
+def check_places(outs: Sequence[Path], runs: Sequence[Path]) -> None:
+    """Makes sure, before hours are spent, that writing these bundles will destroy neither a run nor anything else.
 
     Raises:
+        BundleError: a bundle's folder is there and holds something else.
         ConfigError: a run's folder is a bundle's, or lies in one.
     """
+    for out in outs:
+        check_replaceable(out)
     for out, run in product(outs, runs):
         if run.resolve().is_relative_to(out.resolve()):
             raise ConfigError(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from app.reid.bundle import SPLIT, Origin, check_replaceable
+from app.reid.bundle import SPLIT, Origin
 from app.reid.errors import ConfigError
 from training.distill.config import DistillConfig
 from training.distill.lesson import Lesson, Tell
@@ -20,7 +20,7 @@ from training.distill.targets import Targets, make_targets, read_targets
 from training.distill.teacher import Teacher
 from training.distill.views import cut_views
 from training.export import export_bundle
-from training.state import STATE, RunFolder, check_apart
+from training.state import STATE, RunFolder, check_places
 
 VIEWS, TARGETS, DONE = "views.npy", "targets", "targets.json"
 
@@ -44,8 +44,7 @@ def distill(
         ConfigError, DataError, BundleError: as the parts say.
         TrainingDivergedError: 5 steps in a row were not finite. InterruptedRunError: Ctrl-C; the state was saved.
     """
-    check_replaceable(out)
-    check_apart([out], [run])
+    check_places([out], [run])
     folder = RunFolder(run)
     folder.start(resume=resume)
     tell = progress or (lambda _what, _done, _total: None)
