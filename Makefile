@@ -48,10 +48,11 @@ guide: .venv/ready .venv-dev/ready ## The README's commands in a scratch copy, t
 train: .venv-dev/ready ## Train on DATA into BUNDLE with CONFIG, for example DATA=data BUNDLE=model_store/mine
 	.venv-dev/bin/jaguar-train fit $(or $(CONFIG),training/configs/convnext_atto.toml) --data $(or $(DATA),data) --out $(or $(BUNDLE),model_store/mine) $(ARGS)
 
+DISTIL = .venv-dev/bin/jaguar-train distill --pictures runs/sources/pictures --teacher runs/sources/teacher.pth
 default-model: .venv-dev/ready ## Fetch pictures and teacher, and distil the bundle that ships, model_store/default
 	.venv-dev/bin/jaguar-train sources --out runs/sources
-	.venv-dev/bin/jaguar-train distill training/configs/distill.toml --pictures runs/sources/pictures \
-	    --teacher runs/sources/teacher.pth --out model_store/default --run runs/default $(ARGS)
+	$(DISTIL) training/configs/distill.toml --out runs/first --run runs/lesson-1 $(ARGS)
+	$(DISTIL) training/configs/distill_second.toml --out model_store/default --run runs/lesson-2 $(ARGS)
 
 reliability: .venv-dev/ready ## The 15 cases at full length; services, caches, jobs and fits killed with -9 (KILLS=50 and 20 fits)
 	RELIABILITY=full KILLS=$(KILLS) .venv-dev/bin/python -m pytest -q -p tests.noskip tests/reliability/test_case_*.py

@@ -55,20 +55,28 @@ class LayoutConfig(Spec):
     """What the pooled target says beside the teacher's vector: the places of edges, as histograms of their directions.
 
     weight: of that half of the target over the other; 0 leaves it out, and the teacher's vector is all. side: of the
-    view in pixels on which it is computed. cells: of the grid, a side; directions: over the whole circle. whiten: as
-    the teacher's.
+    view in pixels on which it is computed. cells: of the grid, a side; directions: over the whole circle. soft: cells
+    overlap by half, an edge counts for the two directions nearest to its own, and a cell is seen against its
+    neighbours. window: cells weigh by a Gaussian with these deviations, down and across, where 1 is half of the view:
+    what a photo is of lies in its middle. Without it all weigh alike. whiten: as the teacher's.
     """
 
     weight: Annotated[float, Field(ge=0)] = 0.0
     side: Side = 128
     cells: Count = 8
     directions: Count = 8
+    soft: bool = False
+    window: tuple[Positive, Positive] | None = None
     whiten: Share = 0.5
 
     @model_validator(mode="after")
     def _cells_fit(self) -> Self:
         if self.side % self.cells:
             raise ValueError(f"side ({self.side}) must be a multiple of cells ({self.cells})")
+        if self.soft and self.side // self.cells % 2:
+            raise ValueError(
+                f"side ({self.side}) over cells ({self.cells}) must be even where soft cells overlap by half"
+            )
         return self
 
 

@@ -38,6 +38,9 @@ class Lesson:
         self.config = config
         self._views, self._targets = views, targets
         model = build_model(config.model)
+        if config.model.pretrained != "none":  # its neck answers what another lesson asked
+            model.linear.reset_parameters()
+            model.batch_norm.reset_parameters()
         self.student = Student(model, targets.places.shape[1], targets.middle.shape[1])
         self.student.to(memory_format=torch.channels_last)
         self.average = WeightAverage(model, config.learning.ema_decay)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
@@ -25,6 +26,7 @@ from training.distill.sources import PICTURES
 from training.distill.student import Student, change_light
 from training.distill.targets import Targets
 from training.evaluate import read_split
+from training.start import build_model
 from training.state import STATE, RunFolder
 from training.train import InterruptedRunError, TrainingDivergedError
 
@@ -88,6 +90,10 @@ def test_a_run_that_is_there_is_not_lost(made: Made, tmp_path: Path) -> None:
 
 
 def lesson(config: DistillConfig) -> Lesson:
+    return Lesson(config, *lesson_material())
+
+
+def lesson_material() -> tuple[NDArray[np.uint8], Targets]:
     """Views of one colour each, and a teacher who tells them apart."""
     chance = np.random.default_rng(0)
     count = 64
@@ -97,7 +103,7 @@ def lesson(config: DistillConfig) -> Lesson:
     )
     views = np.broadcast_to(colours, (count, 64, 64, 3)).copy()
     maps = np.zeros((count, 8, 2, 2), dtype=np.float16), np.zeros((count, 12, 4, 4), dtype=np.float16)
-    return Lesson(config, views, Targets(pooled, *maps))
+    return views, Targets(pooled, *maps)
 
 
 def test_the_student_comes_nearer_to_the_teacher(config: DistillConfig) -> None:
@@ -111,6 +117,21 @@ def test_the_student_comes_nearer_to_the_teacher(config: DistillConfig) -> None:
         losses.append(one.measure()["teacher_cosine"])
     assert isinstance(before, float)
     assert losses[-1] > before + 0.2  # type: ignore[operator]
+
+
+def test_a_second_lesson_goes_on_from_the_first_one_s_backbone(made: Made, tmp_path: Path) -> None:
+    """Its neck begins anew, and the manifest tells of both lessons."""
+    distill(*made, tmp_path / "first", tmp_path / "run1")
+    model = made[0].model.model_copy(update={"pretrained": str(tmp_path / "first")})
+    config = made[0].model_copy(update={"model": model, "seed": 4})
+    begun = Lesson(config, *lesson_material()).student.model
+    first = build_model(model)
+    assert torch.equal(begun.backbone.stem[0].weight, first.backbone.stem[0].weight)
+    assert not torch.equal(begun.linear.weight, first.linear.weight)
+    distill(config, *made[1:], tmp_path / "second", tmp_path / "run2")
+    start = load_model(tmp_path / "second").manifest.provenance.start
+    assert start is not None
+    assert (start.seed, start.config["seed"]) == (3, 3)
 
 
 def test_every_pass_sees_every_view_once(config: DistillConfig) -> None:
@@ -191,7 +212,8 @@ def test_the_command(made: Made, tmp_path: Path, pictures: Path, teacher_file: P
     assert "learning.step" in wrong.output
 
 
-def test_the_config_that_ships_is_read() -> None:
-    config = load_config(Path(__file__).parents[3] / "training" / "configs" / "distill.toml", [], DistillConfig)
+@pytest.mark.parametrize("name", ["distill.toml", "distill_second.toml"])
+def test_the_configs_that_ship_are_read(name: str) -> None:
+    config = load_config(Path(__file__).parents[3] / "training" / "configs" / name, [], DistillConfig)
     assert config.model.backbone == "convnext_atto"
     assert set(config.pictures.sources) == {source.package for source in PICTURES}

@@ -15,6 +15,8 @@ from training.distill.layout import gradient_histograms, layouts
 from training.distill.targets import make_targets, part_whitened
 from training.distill.teacher import Teacher
 
+PLACES = (-0.75, -0.25, 0.25, 0.75)  # the middles of four cells, where the view reaches from -1 to 1
+
 
 def test_histograms_by_a_slow_loop() -> None:
     config = LayoutConfig(side=16, cells=2, directions=4)
@@ -30,6 +32,38 @@ def test_histograms_by_a_slow_loop() -> None:
     wanted = np.sqrt(counts.ravel() + 1e-8)
     got = gradient_histograms(image[None], config)[0]
     np.testing.assert_allclose(got.numpy(), wanted / np.linalg.norm(wanted), rtol=1e-4, atol=1e-5)
+
+
+def test_soft_histograms_by_a_slow_loop() -> None:
+    """Cells of 8 pixels that look 4 beyond on each side; a direction shares with its two neighbours."""
+    config = LayoutConfig(side=16, cells=2, directions=4, soft=True)
+    image = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(1))
+    grey = image.mean(dim=0).numpy()
+    counts = np.zeros((4, 2, 2))
+    for y in range(16):
+        for x in range(16):
+            across = grey[y, x + 1] - grey[y, x] if x < 15 else 0.0
+            down = grey[y + 1, x] - grey[y, x] if y < 15 else 0.0
+            turn = (math.atan2(down, across) + math.pi) / (2 * math.pi) * 4 - 0.5
+            for row in range(2):
+                for column in range(2):
+                    if -4 <= y - 8 * row < 12 and -4 <= x - 8 * column < 12:
+                        length = math.hypot(across, down) / 256
+                        counts[math.floor(turn) % 4, row, column] += length * (1 - turn % 1)
+                        counts[math.ceil(turn) % 4, row, column] += length * (turn % 1)
+    seen = counts / (math.sqrt((counts**2).sum() / 4) + 0.01)  # all four cells lie within one of each other
+    wanted = np.sqrt(seen.ravel() + 1e-8)
+    got = gradient_histograms(image[None], config)[0]
+    np.testing.assert_allclose(got.numpy(), wanted / np.linalg.norm(wanted), rtol=1e-4, atol=1e-5)
+
+
+def test_a_window_weighs_the_middle() -> None:
+    image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    plain = gradient_histograms(image, LayoutConfig(side=16, cells=4, directions=2)).numpy().reshape(2, 4, 4)
+    window = LayoutConfig(side=16, cells=4, directions=2, window=(0.5, 2.0))
+    weights = np.array([[math.exp(-((y / 0.5) ** 2) / 2 - (x / 2.0) ** 2 / 2) for x in PLACES] for y in PLACES])
+    wanted = plain * weights / np.linalg.norm(plain * weights)
+    np.testing.assert_allclose(gradient_histograms(image, window).numpy().reshape(2, 4, 4), wanted, rtol=1e-4)
 
 
 def test_a_layout_knows_left_from_right_and_not_how_bright() -> None:
@@ -61,6 +95,8 @@ def test_the_target_holds_both_halves(teacher_file: Path, tmp_path: Path) -> Non
     [
         ("layout.weight=1.0", "a mirrored view has another layout"),
         ("layout.cells=7", r"side \(128\) must be a multiple of cells \(7\)"),
+        ("layout={soft=true,side=120}", r"side \(120\) over cells \(8\) must be even where soft cells overlap by half"),
+        ("layout.window=[0.5,0]", "layout.window: Input should be greater than 0"),
     ],
 )
 def test_what_does_not_go_together_is_said(config: DistillConfig, tmp_path: Path, text: str, said: str) -> None:
