@@ -10,12 +10,12 @@ are decoded beforehand for both). What it does is what its documentation shows: 
 Both are measured by the project's metric on the validation identities. The bound is a ratio of mean id-mAP of 1.25 and
 a bootstrap interval of the paired difference, over the validation identities of all rounds, above 0; else status 1.
 
-Finished rounds are lines of `--runs` and are not run again.
+Finished rounds are lines of `--runs` and are not run again, unless the config, the photos or the start weights have
+changed, or random weights are asked for beside rounds without them.
 """
 
 import argparse
 import itertools
-import json
 import statistics
 import sys
 import tempfile
@@ -26,6 +26,7 @@ from typing import Any
 import torch
 import torchvision.transforms as T
 from PIL import Image
+from rounds import append, fingerprints, finished
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from wildlife_tools.train import ArcFaceLoss, BasicTrainer, set_seed
@@ -114,13 +115,23 @@ def measured(embedder: Embedder, photos: PhotoSet, within: str | None) -> dict[s
     return {"id_map": evaluation.id_map, "identity_ap": dict(evaluation.identity_ap)}
 
 
+def settings(arguments: argparse.Namespace, seed: int, *start: str) -> TrainConfig:
+    """A round's config; start: what it says of the start weights."""
+    overrides = [f"seed={seed}", "split.protocol=identity", f"optim.epochs={arguments.epochs}", *arguments.set]
+    return load_config(arguments.config, [*overrides, *start])
+
+
+def from_bundle(arguments: argparse.Namespace, seed: int) -> TrainConfig:
+    return settings(arguments, seed, f'model.pretrained="{arguments.start}"')
+
+
 def play(arguments: argparse.Namespace, seed: int, photos: PhotoSet) -> dict[str, Any]:
     """One round: the three trainings and the start, on one split."""
-    overrides = [f"seed={seed}", "split.protocol=identity", f"optim.epochs={arguments.epochs}", *arguments.set]
-    config = load_config(arguments.config, [*overrides, f'model.pretrained="{arguments.start}"'])
+    config = from_bundle(arguments, seed)
     split: Split = split_photos(photos, config.split, config.preprocess, config.seed)
     train, validation = photos.part(split.rows("train")), photos.part(split.rows("validation"))
-    record: dict[str, Any] = {"seed": seed, "validation_photos": len(validation)}
+    prints = fingerprints(config, arguments.data, arguments.start)
+    record: dict[str, Any] = {"seed": seed, **prints, "within": arguments.within, "validation_photos": len(validation)}
 
     def embedder(model: EmbeddingModel) -> Embedder:
         return Embedder(config.preprocess, TorchRuntime(model), batch_size=32)
@@ -131,10 +142,18 @@ def play(arguments: argparse.Namespace, seed: int, photos: PhotoSet) -> dict[str
     theirs, cost = train_theirs(config, train, cost["seconds"])
     record[THEIRS] = {**measured(embedder(theirs), validation, arguments.within), **cost}
     if not arguments.no_scratch:
-        scratch = load_config(arguments.config, [*overrides, 'model.pretrained="none"', "model.layer_scale=0.1"])
+        scratch = settings(arguments, seed, 'model.pretrained="none"', "model.layer_scale=0.1")
         model, cost = train_ours(scratch, photos)
         record[SCRATCH] = {**measured(model, validation, arguments.within), **cost}
     return record
+
+
+def known(arguments: argparse.Namespace, seed: int) -> dict[str, Any] | None:
+    """This round as it was finished before, on the same photos and from the same weights."""
+    prints = fingerprints(from_bundle(arguments, seed), arguments.data, arguments.start)
+    wanted = {"seed": seed, **prints, "within": arguments.within}.items()
+    same = [record for record in finished(arguments.runs) if wanted <= record.items()]
+    return next((record for record in same if arguments.no_scratch or SCRATCH in record), None)
 
 
 def difference(records: list[dict[str, Any]], first: str, second: str) -> tuple[float, float]:
@@ -159,19 +178,16 @@ def main() -> int:
     parser.add_argument("--no-scratch", action="store_true")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "bench-accuracy.jsonl")
     arguments = parser.parse_args()
-    lines = arguments.runs.read_text().splitlines() if arguments.runs.exists() else []
-    records = [json.loads(line) for line in lines][: arguments.seeds]
-    config = load_config(arguments.config, arguments.set)
-    photos = load_photos(arguments.data, config.preprocess)
-    for seed in range(len(records), arguments.seeds):
-        records.append(play(arguments, seed, photos))
-        arguments.runs.parent.mkdir(parents=True, exist_ok=True)
-        with arguments.runs.open("a") as file:
-            file.write(json.dumps(records[-1]) + "\n")
-        print(
-            {name: round(value["id_map"], 4) for name, value in records[-1].items() if isinstance(value, dict)},
-            flush=True,
-        )
+    photos = load_photos(arguments.data, load_config(arguments.config, arguments.set).preprocess)
+    records = []
+    for seed in range(arguments.seeds):
+        record = known(arguments, seed)
+        if record is None:
+            record = play(arguments, seed, photos)
+            append(arguments.runs, record)
+            figures = {name: round(one["id_map"], 4) for name, one in record.items() if isinstance(one, dict)}
+            print(figures, flush=True)
+        records.append(record)
     return report(records)
 
 

@@ -9,9 +9,7 @@ line of `--runs`; what stands there is not run again, unless the config, the pho
 """
 
 import argparse
-import hashlib
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -20,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rounds import append, fingerprints, finished
 
-from app.reid.bundle import TORCH_WEIGHTS, open_bundle
 from app.reid.spec import PreprocessSpec
 from training.config import TrainConfig, load_config
 from training.data import PhotoSet, load_photos
@@ -56,33 +54,6 @@ def settings(arguments: argparse.Namespace, loss: str, seed: int) -> TrainConfig
     return load_config(arguments.config, overrides)
 
 
-def fingerprints(arguments: argparse.Namespace, data: Path, config: TrainConfig) -> dict[str, str]:
-    """What a finished run must share with a wanted one: hashes of its config, its table and its start weights."""
-    said = config.model_dump(mode="json", exclude={"compute"})
-    said["model"]["pretrained"] = None  # by what it holds, not by where it lies
-    start = Path(arguments.start)
-    weights = open_bundle(start).manifest.files[TORCH_WEIGHTS].sha256 if start.is_dir() else arguments.start
-    facts = {"config": json.dumps(said, sort_keys=True), "table": (data / "train.csv").read_text(), "start": weights}
-    return {name: hashlib.sha256(fact.encode()).hexdigest()[:12] for name, fact in facts.items()}
-
-
-def finished(path: Path) -> list[dict[str, Any]]:
-    """The lines of the runs' file; what a killed process left half-written is dropped."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    whole = [line for line in lines if line.endswith("\n")]
-    if len(whole) < len(lines):
-        path.write_text("".join(whole), encoding="utf-8")
-    return [json.loads(line) for line in whole]
-
-
-def append(path: Path, record: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
 @cache
 def photos_of(data: Path, spec: PreprocessSpec) -> PhotoSet:
     """Decoded once for all runs of a data set."""
@@ -102,7 +73,7 @@ def train(config: TrainConfig, photos: PhotoSet) -> dict[str, float]:
 def run_one(arguments: argparse.Namespace, data: Path, loss: str, seed: int, known: dict[tuple, dict]) -> dict:
     """A finished run's record: found, or made now."""
     config = settings(arguments, loss, seed)
-    prints = fingerprints(arguments, data, config)
+    prints = fingerprints(config, data, arguments.start)
     key = (data.name, loss, seed, *prints.values())
     if key in known:
         return known[key]
