@@ -16,10 +16,12 @@ from training.distill.config import DistillConfig
 from training.distill.lesson import Lesson, Tell
 from training.distill.pictures import Picture, plan_pictures
 from training.distill.sources import read_origins
+from training.distill.student import Student
 from training.distill.targets import Targets, make_targets, read_targets
 from training.distill.teacher import Teacher
 from training.distill.views import cut_views
 from training.export import export_bundle
+from training.start import build_model
 from training.state import STATE, RunFolder, check_places
 
 VIEWS, TARGETS, DONE = "views.npy", "targets", "targets.json"
@@ -45,6 +47,7 @@ def distill(
         TrainingDivergedError: 5 steps in a row were not finite. InterruptedRunError: Ctrl-C; the state was saved.
     """
     check_places([out], [run])
+    Student(build_model(config.model), 1, 1)  # what it cannot start from is said before hours are spent
     folder = RunFolder(run)
     folder.start(resume=resume)
     tell = progress or (lambda _what, _done, _total: None)

@@ -134,6 +134,22 @@ def test_a_second_lesson_goes_on_from_the_first_one_s_backbone(made: Made, tmp_p
     assert (start.seed, start.config["seed"]) == (3, 3)
 
 
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"pretrained": "nowhere"}, "'nowhere': there is no such file or bundle"),
+        ({"backbone": "test_efficientnet"}, "a distillation's student is a ConvNeXt"),
+    ],
+)
+def test_what_it_cannot_start_from_is_said_at_once(
+    made: Made, tmp_path: Path, model: dict[str, str], said: str
+) -> None:
+    config = made[0].model_copy(update={"model": made[0].model.model_copy(update=model)})
+    with pytest.raises(ConfigError, match=said):
+        distill(config, *made[1:], tmp_path / "bundle", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_every_pass_sees_every_view_once(config: DistillConfig) -> None:
     one = lesson(config)
     rows = []
