@@ -21,6 +21,7 @@ from training.distill.targets import Targets, make_targets, read_targets
 from training.distill.teacher import Teacher
 from training.distill.views import cut_views
 from training.export import export_bundle
+from training.split import SPLIT_COLUMNS
 from training.start import build_model
 from training.state import STATE, RunFolder, check_places
 
@@ -52,7 +53,7 @@ def distill(
     folder.start(resume=resume)
     tell = progress or (lambda _what, _done, _total: None)
     planned = plan_pictures(pictures, config.pictures.sources, config.pictures.views, config.seed)
-    table = _split_csv(planned)
+    table = _split_csv(planned, Path(config.model.pretrained) / SPLIT)
     folder.write_text(SPLIT, table)
     views, targets = _material(config, planned, weights, folder, tell)
     lesson = Lesson(config, views, targets)
@@ -120,12 +121,16 @@ def _digest(file: Path) -> str:
         raise ConfigError(f"--teacher {file}: {error.strerror}") from error
 
 
-def _split_csv(pictures: list[Picture]) -> str:
-    """`split.csv` of a bundle that saw pictures of anything and no photo with a name."""
+def _split_csv(pictures: list[Picture], before: Path) -> str:
+    """`split.csv` of a bundle that saw these pictures of anything, and what the bundle that it started from had seen.
+
+    before: that bundle's `split.csv`, if there is one.
+    """
+    rows: set[tuple[str, ...]] = {(one.name, one.sha256(), "train", "pictures") for one in pictures}
+    if before.is_file():
+        rows |= {tuple(row) for row in list(csv.reader(io.StringIO(before.read_text(encoding="utf-8"))))[1:]}
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(("filename", "sha256", "part", "protocol"))
-    writer.writerows(
-        (one.name, one.sha256(), "train", "pictures") for one in sorted(pictures, key=lambda one: one.name)
-    )
+    writer.writerow(SPLIT_COLUMNS)
+    writer.writerows(sorted(rows))
     return file.getvalue()

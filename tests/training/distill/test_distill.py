@@ -120,10 +120,11 @@ def test_the_student_comes_nearer_to_the_teacher(config: DistillConfig) -> None:
 
 
 def test_a_second_lesson_goes_on_from_the_first_one_s_backbone(made: Made, tmp_path: Path) -> None:
-    """Its neck begins anew, and the manifest tells of both lessons."""
+    """Its neck begins anew, and the manifest tells of both lessons, the split of all pictures that either saw."""
     distill(*made, tmp_path / "first", tmp_path / "run1")
     model = made[0].model.model_copy(update={"pretrained": str(tmp_path / "first")})
-    config = made[0].model_copy(update={"model": model, "seed": 4})
+    fewer = made[0].pictures.model_copy(update={"sources": {"photos": 1.0}})
+    config = made[0].model_copy(update={"model": model, "seed": 4, "pictures": fewer})
     begun = Lesson(config, *lesson_material()).student.model
     first = build_model(model)
     assert torch.equal(begun.backbone.stem[0].weight, first.backbone.stem[0].weight)
@@ -132,6 +133,7 @@ def test_a_second_lesson_goes_on_from_the_first_one_s_backbone(made: Made, tmp_p
     start = load_model(tmp_path / "second").manifest.provenance.start
     assert start is not None
     assert (start.seed, start.config["seed"]) == (3, 3)
+    assert read_split(tmp_path / "second") == read_split(tmp_path / "first")
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """The layout of a view: gradients and cells as counted one pixel at a time, and what a config may not ask for."""
 
+import itertools
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from app.reid.errors import ConfigError
 from training.config import load_config
@@ -18,17 +21,21 @@ from training.distill.teacher import Teacher
 PLACES = (-0.75, -0.25, 0.25, 0.75)  # the middles of four cells, where the view reaches from -1 to 1
 
 
-def test_histograms_by_a_slow_loop() -> None:
-    config = LayoutConfig(side=16, cells=2, directions=4)
-    image = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
-    grey = image.mean(dim=0).numpy()
-    counts = np.zeros((4, 2, 2))
+def edges(grey: NDArray[np.float32]) -> Iterator[tuple[int, int, float, float]]:
+    """(16, 16) -> of every pixel its row, its column, the length of its gradient and its turn, 0 to 1."""
     for y in range(16):
         for x in range(16):
             across = grey[y, x + 1] - grey[y, x] if x < 15 else 0.0
             down = grey[y + 1, x] - grey[y, x] if y < 15 else 0.0
-            turn = (math.atan2(down, across) + math.pi) / (2 * math.pi)
-            counts[min(3, int(turn * 4)), y // 8, x // 8] += math.hypot(across, down) / 64
+            yield y, x, math.hypot(across, down), (math.atan2(down, across) + math.pi) / (2 * math.pi)
+
+
+def test_histograms_by_a_slow_loop() -> None:
+    config = LayoutConfig(side=16, cells=2, directions=4)
+    image = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
+    counts = np.zeros((4, 2, 2))
+    for y, x, length, turn in edges(image.mean(dim=0).numpy()):
+        counts[min(3, int(turn * 4)), y // 8, x // 8] += length / 64
     wanted = np.sqrt(counts.ravel() + 1e-8)
     got = gradient_histograms(image[None], config)[0]
     np.testing.assert_allclose(got.numpy(), wanted / np.linalg.norm(wanted), rtol=1e-4, atol=1e-5)
@@ -38,19 +45,13 @@ def test_soft_histograms_by_a_slow_loop() -> None:
     """Cells of 8 pixels that look 4 beyond on each side; a direction shares with its two neighbours."""
     config = LayoutConfig(side=16, cells=2, directions=4, soft=True)
     image = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(1))
-    grey = image.mean(dim=0).numpy()
     counts = np.zeros((4, 2, 2))
-    for y in range(16):
-        for x in range(16):
-            across = grey[y, x + 1] - grey[y, x] if x < 15 else 0.0
-            down = grey[y + 1, x] - grey[y, x] if y < 15 else 0.0
-            turn = (math.atan2(down, across) + math.pi) / (2 * math.pi) * 4 - 0.5
-            for row in range(2):
-                for column in range(2):
-                    if -4 <= y - 8 * row < 12 and -4 <= x - 8 * column < 12:
-                        length = math.hypot(across, down) / 256
-                        counts[math.floor(turn) % 4, row, column] += length * (1 - turn % 1)
-                        counts[math.ceil(turn) % 4, row, column] += length * (turn % 1)
+    for y, x, length, turn in edges(image.mean(dim=0).numpy()):
+        below = turn * 4 - 0.5
+        for row, column in itertools.product(range(2), range(2)):
+            if -4 <= y - 8 * row < 12 and -4 <= x - 8 * column < 12:
+                counts[math.floor(below) % 4, row, column] += length / 256 * (1 - below % 1)
+                counts[math.ceil(below) % 4, row, column] += length / 256 * (below % 1)
     seen = counts / (math.sqrt((counts**2).sum() / 4) + 0.01)  # all four cells lie within one of each other
     wanted = np.sqrt(seen.ravel() + 1e-8)
     got = gradient_histograms(image[None], config)[0]
